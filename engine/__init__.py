@@ -1,0 +1,1 @@
+"""Compiled numerics that know no research question: evaluation, per-example gradients, training, the backend seam."""

@@ -1,0 +1,178 @@
+"""The seam between Keras and the library below it: the only file that imports TensorFlow or JAX.
+
+Everything above speaks `keras.ops`. What Keras has no word for (compiling a function, gradients at an inner value,
+vectorising over examples, feeding prepared batches) is here once for each backend.
+"""
+
+import functools
+import importlib.metadata
+import platform
+
+import keras
+import numpy as np
+
+NAME = keras.backend.backend()
+
+if NAME == "tensorflow":
+    import tensorflow as tf
+elif NAME == "jax":
+    import jax
+    import jax.numpy as jnp
+else:
+    raise ImportError(f"Expected KERAS_BACKEND to be 'tensorflow' or 'jax', received {NAME!r}.")
+
+
+def device():
+    """Name the kind of device that computes: "cpu" or the accelerator's model, such as "NVIDIA H200"."""
+    if NAME == "jax":
+        return jax.devices()[0].device_kind
+    accelerators = tf.config.list_physical_devices("GPU")
+    if not accelerators:
+        return "cpu"
+    return tf.config.experimental.get_device_details(accelerators[0]).get("device_name", "gpu")
+
+
+def versions():
+    """Return {package: version} for Python and the packages that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in ("keras", "numpy", NAME):
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def compiled(function, xla=True):
+    """Compile a pure function of nested arrays.
+
+    Args:
+        function: callable. No side effects; arguments and results are arrays or nested lists and dicts of them.
+        xla: bool. TensorFlow only (JAX always uses XLA): compile with XLA, or as a TensorFlow graph.
+    """
+    if NAME == "jax":
+        return jax.jit(function)
+    return tf.function(function, jit_compile=xla, autograph=False)
+
+
+def fused(function):
+    """Compile an elementwise function so that it makes one pass over memory, also inside a graph without XLA."""
+    return function if NAME == "jax" else tf.function(function, jit_compile=True, autograph=False)
+
+
+def gradients_at_taps(run):
+    """Differentiate a scalar with respect to values inside its computation.
+
+    Args:
+        run: callable `run(tap) -> (scalar, extra)`. It calls `value = tap(key, value)` where a gradient is wanted,
+            each key once. `extra` is any nest of arrays.
+
+    Returns:
+        gradients: dict. From each key to an array of the tapped value's shape.
+        extra: as returned by `run`.
+    """
+    if NAME == "tensorflow":
+        tapped = {}
+        with tf.GradientTape() as tape:
+
+            def tap(key, value):
+                tape.watch(value)
+                tapped[key] = value
+                return value
+
+            scalar, extra = run(tap)
+        return tape.gradient(scalar, tapped, unconnected_gradients="zero"), extra
+
+    shapes = {}
+
+    def record(key, value):
+        shapes[key] = jax.ShapeDtypeStruct(value.shape, value.dtype)
+        return value
+
+    jax.eval_shape(lambda: run(record))
+    offsets = {key: jnp.zeros(shape.shape, shape.dtype) for key, shape in shapes.items()}
+    return jax.grad(lambda offsets: run(lambda key, value: value + offsets[key]), has_aux=True)(offsets)
+
+
+def gradients(function, arrays):
+    """Differentiate `function(arrays) -> scalar` by a list of arrays; zeros where it does not depend on them."""
+    if NAME == "jax":
+        return jax.grad(function)(arrays)
+    with tf.GradientTape() as tape:
+        tape.watch(arrays)
+        scalar = function(arrays)
+    return tape.gradient(scalar, arrays, unconnected_gradients="zero")
+
+
+def hessian_vector_product(function, arrays, vectors):
+    """Return H v for the Hessian H of `function(arrays) -> scalar`, as a list like `arrays`."""
+    if NAME == "jax":
+        return jax.jvp(jax.grad(function), (arrays,), (vectors,))[1]
+
+    def directional(arrays):
+        inner = gradients(function, arrays)
+        return sum(tf.reduce_sum(g * v) for g, v in zip(inner, vectors, strict=True))
+
+    return gradients(directional, arrays)
+
+
+def vectorised(function, arrays):
+    """Apply `function` to each example of a nest of arrays at once; results are stacked on a first axis."""
+    if NAME == "jax":
+        return jax.vmap(function)(arrays)
+    return tf.vectorized_map(function, arrays)
+
+
+def batches(x, y, order):
+    """Feed prepared batches to `model.fit`, one epoch a call.
+
+    Args:
+        x: array (examples, ...).
+        y: array (examples, ...).
+        order: int array (steps, batch). Row s holds the examples of step s.
+
+    Returns:
+        What `fit` takes as its first argument: a `tf.data.Dataset` on TensorFlow, a generator on JAX.
+    """
+    if NAME == "tensorflow":
+        x, y = _on_host(x), _on_host(y)
+        dataset = tf.data.Dataset.from_tensor_slices(order)
+        return dataset.map(lambda rows: (tf.gather(x, rows), tf.gather(y, rows))).prefetch(tf.data.AUTOTUNE)
+    return ((x[rows], y[rows]) for rows in order)
+
+
+def _on_host(array):
+    with tf.device("/cpu:0"):
+        return tf.convert_to_tensor(array)
+
+
+def read(variable):
+    """Return a Keras variable's present value as an array of the backend; later assignments do not change it."""
+    return tf.convert_to_tensor(variable.value) if NAME == "tensorflow" else variable.value
+
+
+def copied(variable):
+    """Copy a Keras variable to NumPy."""
+    return np.array(np.asarray(variable.value), copy=True)
+
+
+def to_numpy(nest):
+    """Bring a nest of arrays to NumPy."""
+    return keras.tree.map_structure(np.asarray, nest)
+
+
+def on_device(array):
+    """Put a NumPy array where the computing is done."""
+    return keras.ops.convert_to_tensor(array)
+
+
+def enough_xla(layers):
+    """Say whether XLA is the faster choice for these layers.
+
+    XLA is faster for dense nets everywhere and for everything on an accelerator; convolutions on a CPU run faster as
+    a TensorFlow graph. Measured by `benchmarks/grid.py` and `benchmarks/tracking.py`.
+    """
+    convolution = any("Conv" in type(layer).__name__ for layer in layers)
+    return not (convolution and _on_cpu())
+
+
+@functools.cache
+def _on_cpu():
+    return device() == "cpu"

@@ -1,0 +1,116 @@
+"""Train with `model.fit`, an epoch at a time, in an order that the seed alone decides."""
+
+import numpy as np
+
+from engine import backend, structure
+
+STEPS_PER_EXECUTION = 50
+
+
+def compile_model(model, optimizer, loss, metrics=(), steps=STEPS_PER_EXECUTION):
+    """Call `model.compile` with the fastest way to run a step on this device.
+
+    Args:
+        model: keras.Model.
+        optimizer: keras.optimizers.Optimizer.
+        loss: keras.losses.Loss.
+        metrics: list. As for `model.compile`.
+        steps: int. Steps in one epoch; up to 50 of them run in one call.
+    """
+    model.compile(
+        optimizer,
+        loss=loss,
+        metrics=list(metrics),
+        steps_per_execution=max(1, min(steps, STEPS_PER_EXECUTION)),
+        jit_compile=structure.xla(model) or backend.NAME == "jax",
+    )
+    optimizer.build(model.trainable_variables)
+
+
+def steps_per_epoch(examples, batch_size):
+    """Return (steps, batch size) of one epoch: whole batches only, at least one."""
+    batch = min(batch_size, examples)
+    return examples // batch, batch
+
+
+def order(examples, batch_size, seed, epoch):
+    """Return the examples of each step of one epoch.
+
+    The order is a function of seed and epoch alone, so a run that is resumed sees the data it would have seen. All
+    batches have one size, which keeps the step compiled once; the up to batch_size - 1 examples left over are others
+    in each epoch.
+
+    Args:
+        examples: int.
+        batch_size: int.
+        seed: int.
+        epoch: int, from 1.
+
+    Returns:
+        int32 array (steps, batch).
+    """
+    steps, batch = steps_per_epoch(examples, batch_size)
+    rows = np.random.default_rng([seed, epoch]).permutation(examples)[: steps * batch]
+    return rows.astype("int32").reshape(steps, batch)
+
+
+def train(model, x, y, epochs, batch_size, seed, on_epoch=None):
+    """Run some epochs of a compiled model.
+
+    Args:
+        model: keras.Model, compiled by `compile_model`.
+        x: float array (examples, ...).
+        y: array (examples, ...).
+        epochs: iterable of int, from 1. The epochs to run, such as `range(1, 6)`.
+        batch_size: int.
+        seed: int.
+        on_epoch: callable `on_epoch(epoch, logs)` or None. Called after each epoch.
+    """
+    for epoch in epochs:
+        data = backend.batches(x, y, order(len(x), batch_size, seed, epoch))
+        steps, _ = steps_per_epoch(len(x), batch_size)
+        history = model.fit(
+            data, epochs=epoch, initial_epoch=epoch - 1, steps_per_epoch=steps, shuffle=False, verbose=0
+        )
+        if on_epoch:
+            on_epoch(epoch, {name: values[-1] for name, values in history.history.items()})
+
+
+def model_variables(model):
+    """List what a model's training changes: weights, statistics, and the state of its random streams."""
+    return [*model.trainable_variables, *model.non_trainable_variables]
+
+
+def values(variables):
+    """Copy variables to NumPy."""
+    return [backend.copied(v) for v in variables]
+
+
+def assign(variables, arrays):
+    """Put arrays into variables.
+
+    Raises:
+        ValueError: the arrays are not like the variables.
+    """
+    expected, received = [tuple(v.shape) for v in variables], [np.shape(a) for a in arrays]
+    if expected != received:
+        raise ValueError(
+            f"Expected {len(expected)} arrays with the shapes of the model's and optimizer's variables, received "
+            f"{len(received)} that differ. They belong to another model: use the checkpoint of this one."
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def state(model, optimizer):
+    """Copy everything that training changes: the model's variables, then the optimizer's and its records'.
+
+    Returns:
+        list of NumPy arrays, in an order that depends on the architecture alone.
+    """
+    return values([*model_variables(model), *optimizer.variables])
+
+
+def restore(model, optimizer, arrays):
+    """Put back what `state` copied; see `assign`."""
+    assign([*model_variables(model), *optimizer.variables], arrays)

@@ -1,0 +1,41 @@
+"""Find the variants of a family: one file in a package is one variant, and its file name is its name.
+
+A family is a package such as `importance`; a variant is a module in it that defines the family's attribute, such as
+`MEASURE`. Modules whose names begin with an underscore are shared parts, not variants.
+"""
+
+import importlib
+import pkgutil
+
+
+def names(package):
+    """List the variants of a family, sorted.
+
+    Args:
+        package: str. The package's name, such as "importance".
+
+    Returns:
+        list of str.
+    """
+    path = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+
+
+def load(package, name, attribute):
+    """Return what a variant's file defines.
+
+    Args:
+        package: str. The package's name, such as "importance".
+        name: str. The variant's file name without `.py`.
+        attribute: str. The name that every variant of the family defines, such as "MEASURE".
+
+    Raises:
+        ValueError: no such variant; the message lists those there are.
+    """
+    known = names(package)
+    if name not in known:
+        raise ValueError(f"Expected one of the files in {package}/ ({', '.join(known)}), received {name!r}.")
+    module = importlib.import_module(f"{package}.{name}")
+    if not hasattr(module, attribute):
+        raise ValueError(f"Expected {package}/{name}.py to define {attribute}, found no such name in it.")
+    return getattr(module, attribute)

@@ -1,0 +1,1 @@
+"""The loops of the project, their settings, and the files that hold their results."""

@@ -1,0 +1,149 @@
+"""Settings of a run of the threshold grid: checked once, written beside the results, and naming them."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+import aggregation
+import importance
+import tasks
+import thresholding
+
+
+@dataclasses.dataclass(frozen=True)
+class GridSettings:
+    """What a threshold grid does. Every field but `seeds` decides the run's name.
+
+    Attributes:
+        task: str. A file in `tasks/`.
+        model: str. A name among the task's models, or "custom-<hash>" for a model of the user's.
+        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits").
+        levels: tuple of str. Files in `aggregation/`.
+        reductions: tuple of str. How a group's importance comes from its members'.
+        scopes: tuple of str. "layer" and/or "model".
+        fill: str. "noise", "zero" or "initial".
+        thresholds: tuple of float, ascending, from 0 to 1. A whole number n means n of them, evenly spaced.
+        epochs: int. Length of the training.
+        every: int. Epochs from one checkpoint to the next; the last epoch is always one.
+        batch_size: int. Of the training.
+        optimizer: str. A Keras optimizer's name.
+        learning_rate: float.
+        labels: tuple of int or None. The subset of labels; None: all.
+        validation: float or "test". Fraction of the training data held out, or the published protocol.
+        variables: "all" or tuple of str. Roles of the variables that take part: "kernel", "bias", "gamma", "beta".
+        examples: int or None. Training examples that measures look at; None: all.
+        scored_on: str. "training", or "validation" for the protocol that scores on the examples that are evaluated.
+        evaluated: int or None. Validation examples that losses are measured on, the first ones; None: all.
+        options: dict. Options of the task.
+        seeds: tuple of int. One trial each.
+    """
+
+    task: str
+    model: str
+    measures: tuple
+    levels: tuple = ("weight", "unit")
+    reductions: tuple = ("mean",)
+    scopes: tuple = ("layer",)
+    fill: str = "noise"
+    thresholds: tuple = 21
+    epochs: int = 5
+    every: int = 1
+    batch_size: int = 100
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    labels: tuple | None = None
+    validation: float | str = 0.1
+    variables: str | tuple = "all"
+    examples: int | None = 5000
+    scored_on: str = "training"
+    evaluated: int | None = None
+    options: dict = dataclasses.field(default_factory=dict)
+    seeds: tuple = (0,)
+
+    def __post_init__(self):
+        put = object.__setattr__
+        put(self, "thresholds", _thresholds(self.thresholds))
+        for name in ("measures", "levels", "reductions", "scopes", "seeds"):
+            put(self, name, _several(name, getattr(self, name)))
+        for name in ("labels", "variables"):
+            value = getattr(self, name)
+            put(self, name, value if value is None or isinstance(value, str) else tuple(value))
+        _check_names("task", (self.task,), tasks.names())
+        _check_names("level", self.levels, aggregation.names())
+        put(self, "measures", tuple(importance.load(measure).name for measure in self.measures))
+        for name, choices in (("reductions", thresholding.REDUCTIONS), ("scopes", thresholding.SCOPES)):
+            for value in getattr(self, name):
+                thresholding.check_choice(name, value, tuple(choices))
+        thresholding.check_choice("fill", self.fill, thresholding.FILLS)
+        thresholding.check_choice("scored_on", self.scored_on, ("training", "validation"))
+        for name in ("epochs", "every", "batch_size", "examples", "evaluated"):
+            _check_count(name, getattr(self, name), optional=name in ("examples", "evaluated"))
+        for seed in self.seeds:
+            _check_count("seeds", seed, least=0)
+        if not self.learning_rate > 0:
+            raise ValueError(f"Expected a learning_rate above 0, received {self.learning_rate!r}.")
+
+    @property
+    def checkpoints(self):
+        """The epochs at which the grid is evaluated: every `every`, and the last."""
+        return sorted({*range(self.every, self.epochs + 1, self.every), self.epochs})
+
+    @property
+    def name(self):
+        """The run's name: task, model and a hash of the settings that differ from the defaults.
+
+        A setting that is added later has a default that changes nothing, so earlier runs keep their names.
+        """
+        given = {key: value for key, value in self.as_dict().items() if key != "seeds" and value != _DEFAULTS.get(key)}
+        digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+        return f"{self.task}-{self.model}-{digest[:8]}"
+
+    def as_dict(self):
+        """Return the settings as JSON knows them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+_DEFAULTS = {
+    field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
+    for field in dataclasses.fields(GridSettings)
+    if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+}
+
+
+def _thresholds(given):
+    if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+        _check_count("thresholds", given, least=2)
+        return tuple(np.linspace(0, 1, int(given)).round(10).tolist())
+    values = np.asarray(given, dtype=float)
+    if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"Expected thresholds from 0 to 1 (fractions of weights replaced), received {given!r}.")
+    if (np.diff(values) <= 0).any():
+        raise ValueError(f"Expected thresholds in ascending order, each once, received {given!r}.")
+    return tuple(values.tolist())
+
+
+def _several(name, values):
+    if isinstance(values, str) or not isinstance(values, (Sequence, range, np.ndarray)):
+        raise ValueError(f"Expected {name} to be a list, received {values!r}. Write [{values!r}].")
+    values = tuple(v.item() if isinstance(v, np.generic) else v for v in values)
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"Expected {name} to be a list of at least one, each once; received {list(values)!r}.")
+    return values
+
+
+def _check_names(what, given, known):
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ValueError(
+            f"Expected each {what} to be one of {', '.join(known)}; received {', '.join(map(repr, unknown))}."
+        )
+
+
+def _check_count(name, value, least=1, optional=False):
+    if optional and value is None:
+        return
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"Expected {name} to be a whole number of at least {least}, received {value!r}.")

@@ -1,0 +1,417 @@
+"""The main job: train, and at every checkpoint replace the least important weights and measure what is lost.
+
+For each seed and checkpoint, each measure x level x reduction x scope ranks the weights once; each threshold then
+replaces those that rank below it, and one row says what the validation loss became.
+"""
+
+import hashlib
+import time
+import warnings
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+import aggregation
+import importance
+import tasks
+import thresholding
+from engine import evaluation, losses, structure, training
+from experiments import checkpoints
+from experiments.settings import GridSettings
+from experiments.store import Store
+from importance._evidence import Evidence
+
+KEY = ["seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold"]
+COLUMNS = [
+    "run", "task", "model", "seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold",
+    "replaced_fraction", "tie_fraction", "examples", "validation_loss", "validation_loss_stderr",
+    "validation_accuracy", "seconds", "status",
+]  # fmt: skip
+_SECONDS_BETWEEN_FIGURES = 5
+
+
+class Estimate(NamedTuple):
+    """What a grid will cost; printing it gives a sentence.
+
+    Attributes:
+        asked: int. Cells of the grid.
+        done: int. Cells that are in the CSV already.
+        distinct: int. Evaluations that all cells together need, about: thresholds that replace the same weights are
+            evaluated once.
+        seconds: float. Time for what is missing, from a short trial on this machine.
+    """
+
+    asked: int
+    done: int
+    distinct: int
+    seconds: float
+
+    def __str__(self):
+        return (
+            f"{self.asked:,} evaluations asked for, {self.done:,} of them done; about {self.distinct:,} are distinct. "
+            f"What is missing takes about {self.seconds / 60:.1f} minutes here."
+        )
+
+
+class Grid:
+    """A threshold grid: its settings, its files, and the compiled functions that it needs.
+
+    Args:
+        task: str. A file in `tasks/`.
+        model: str, keras.Model, or a function without arguments that returns a new keras.Model. A model of one's own
+            is cloned for every seed, with new weights.
+        out: str or path. The folder for the CSV, its settings file and `checkpoints/`.
+        **settings: see `experiments.settings.GridSettings`.
+
+    Attributes:
+        settings: GridSettings.
+        store: experiments.store.Store.
+        timings: dict. Seconds of the last `run` spent "training", "scoring", "evaluating", and in "total".
+
+    Raises:
+        ValueError: a setting that cannot be; a model that does not fit the task.
+        OSError: a folder that cannot be written.
+    """
+
+    def __init__(self, task, model=None, out="data", **settings):
+        settings["task"] = task
+        if not isinstance(model, (str, type(None))):
+            self._build = (lambda: keras.models.clone_model(model)) if isinstance(model, keras.Model) else model
+            self.settings = GridSettings(model=_custom_name(self._build()), **settings)
+        else:
+            self.settings = GridSettings(model=model or "default", **settings)
+            self._build = None
+        first = self._load_task(self.settings.seeds[0])
+        if model is None:
+            self.settings = GridSettings(model=first.models[0], **settings)
+        self._prepare(first)
+        about = {
+            "settings": self.settings.as_dict(),
+            "chance_loss": first.chance_loss,
+            "chance_accuracy": None if first.classes is None else 1 / first.classes,
+            "classes": first.classes,
+            "xla": structure.xla(self._model),
+        }
+        self.store = Store(out, self.settings.name, COLUMNS, KEY, about)
+        self.timings = {}
+
+    def estimate(self):
+        """Count the evaluations and time a few of them, before anything long starts.
+
+        Returns:
+            Estimate.
+        """
+        s = self.settings
+        cells = len(s.thresholds) * len(s.measures) * len(s.levels) * len(s.reductions) * len(s.scopes)
+        asked = cells * len(s.checkpoints) * len(s.seeds)
+        wanted = {
+            self.store.key_of(cell) for seed in s.seeds for epoch in s.checkpoints for cell in self._cells(seed, epoch)
+        }
+        done = len(self.store.done & wanted)
+        missing = asked - done
+        if not missing:
+            return Estimate(asked, done, 0, 0.0)
+        distinct = self._distinct()
+        seconds = self._time_one_trial(distinct) * len(s.seeds) * missing / asked
+        return Estimate(asked, done, distinct * len(s.checkpoints) * len(s.seeds), seconds)
+
+    def run(self, watch=None, progress=True):
+        """Compute the cells that are missing, writing each ranking's rows as soon as they are there.
+
+        Safe to interrupt at any time: called again, in this process or another, it goes on from the last checkpoint.
+
+        Args:
+            watch: callable or None. Called as `watch(frame)` with all rows so far, every few seconds and at the end.
+            progress: bool. Whether to show bars.
+
+        Returns:
+            pandas.DataFrame. All rows of the run.
+        """
+        start = time.perf_counter()
+        self.timings = dict.fromkeys(("training", "scoring", "evaluating"), 0.0)
+        done = self.store.done
+        cells = {
+            seed: {epoch: self._missing(seed, epoch, done) for epoch in self.settings.checkpoints}
+            for seed in self.settings.seeds
+        }
+        todo = sum(len(missing) for by_epoch in cells.values() for missing in by_epoch.values())
+        self._bar = tqdm(total=todo, desc="cells", unit="cell", disable=not progress or not todo)
+        self._watch = _Throttled(watch, self.store)
+        try:
+            for seed, by_epoch in cells.items():
+                if any(by_epoch.values()):
+                    self._trial(seed, by_epoch)
+        finally:
+            self._bar.close()
+            self.store.close()
+        self.timings["total"] = time.perf_counter() - start
+        self._watch.last()
+        return self.store.frame()
+
+    def _load_task(self, seed):
+        s = self.settings
+        return tasks.load(s.task, labels=s.labels, validation=s.validation, seed=seed, **s.options)
+
+    def _prepare(self, task):
+        """Build what all seeds share: one model object, its optimizer, its compiled functions, its groups."""
+        s = self.settings
+        self._new_model = self._build or (lambda: task.build_model(s.model))
+        self._loss = task.loss
+        self._model = self._new_model()
+        task.check_model(self._model)
+        inner = keras.optimizers.get({"class_name": s.optimizer, "config": {"learning_rate": s.learning_rate}})
+        self._optimizer = importance.Tracked(inner, s.measures)
+        steps, _ = training.steps_per_epoch(len(task.x_train), s.batch_size)
+        metrics = ["accuracy"] if losses.is_classification(self._loss) else ["mean_absolute_error"]
+        training.compile_model(self._model, self._optimizer, self._loss, metrics, steps)
+        self._optimizer_start = training.values(self._optimizer.variables)
+        self._evaluator = evaluation.Evaluator(self._model, self._loss, *self._evaluated(task))
+        groups = {level: aggregation.load(level).groups(self._model) for level in s.levels}
+        self._partitions = {
+            (level, scope): thresholding.Partition(groups[level], self._model, scope, s.variables)
+            for level in s.levels
+            for scope in s.scopes
+        }
+
+    def _evaluated(self, task):
+        return task.x_validation[: self.settings.evaluated], task.y_validation[: self.settings.evaluated]
+
+    def _begin(self, seed, task):
+        """Put new weights into the model, and the optimizer and the records back to their start."""
+        keras.utils.set_random_seed(seed)
+        fresh = self._new_model()
+        training.assign(training.model_variables(self._model), training.values(training.model_variables(fresh)))
+        training.assign(self._optimizer.variables, self._optimizer_start)
+        self._optimizer.restart()
+        self._initial = training.values(self._model.trainable_variables)
+        self._evaluator.set_examples(*self._evaluated(task))
+
+    def _cells(self, seed, epoch):
+        s = self.settings
+        for scope in s.scopes:
+            for level in s.levels:
+                for reduction in s.reductions:
+                    for measure in s.measures:
+                        for threshold in s.thresholds:
+                            values = (seed, epoch, measure, level, reduction, scope, s.fill, threshold)
+                            yield dict(zip(KEY, values, strict=True))
+
+    def _missing(self, seed, epoch, done):
+        """Group the missing cells by ranking: {(scope, level, reduction, measure): [threshold, ...]}."""
+        found = {}
+        for cell in self._cells(seed, epoch):
+            if self.store.key_of(cell) not in done:
+                ranking = tuple(cell[c] for c in ("scope", "level", "reduction", "measure"))
+                found.setdefault(ranking, []).append(cell["threshold"])
+        return found
+
+    def _trial(self, seed, by_epoch):
+        task = self._load_task(seed)
+        self._begin(seed, task)
+        kept = checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / f"seed-{seed}")
+        reached = self._resume(kept, min(epoch for epoch, missing in by_epoch.items() if missing))
+        for epoch, missing in by_epoch.items():
+            if not missing:
+                continue
+            if epoch > reached:
+                self._train(task, seed, range(reached + 1, epoch + 1))
+                kept.save(epoch, training.state(self._model, self._optimizer))
+                reached = epoch
+            self._evaluate_checkpoint(task, seed, epoch, missing)
+        kept.clear()
+
+    def _resume(self, kept, epoch):
+        """Restore the last checkpoint that is not past an epoch; return its epoch, 0 if there is none."""
+        for candidate in reversed([e for e in kept.epochs() if e <= epoch]):
+            arrays = kept.load(candidate)
+            if arrays is not None:
+                training.restore(self._model, self._optimizer, arrays)
+                return candidate
+        return 0
+
+    def _train(self, task, seed, epochs):
+        def show(epoch, logs):
+            self._bar.set_postfix_str(f"seed {seed}, epoch {epoch}, loss {logs['loss']:.4f}")
+
+        self._bar.set_postfix_str(f"seed {seed}, training to epoch {epochs[-1]}")
+        with self._timed("training"):
+            training.train(self._model, task.x_train, task.y_train, epochs, self.settings.batch_size, seed, show)
+
+    def _evaluate_checkpoint(self, task, seed, epoch, missing):
+        s = self.settings
+        with self._timed("scoring"):
+            scores = self._scores(task, seed, {measure for _, _, _, measure in missing})
+        weights = training.values(self._model.trainable_variables)
+        fill = self._evaluator.place(thresholding.replacements(weights, s.fill, seed, self._initial))
+        seen = {}
+        for (scope, level, reduction, measure), thresholds in missing.items():
+            cell = {
+                "run": s.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch, "measure": measure,
+                "level": level, "reduction": reduction, "scope": scope, "fill": s.fill,
+                "examples": self._evaluator.examples,
+            }  # fmt: skip
+            results = self._evaluate_ranking(scores[measure], level, reduction, scope, seed, thresholds, fill, seen)
+            self.store.append([{**cell, **result} for result in results])
+            self._bar.update(len(results))
+            self._watch()
+
+    def _scores(self, task, seed, measures):
+        x, y = (task.x_train, task.y_train) if self.settings.scored_on == "training" else self._evaluated(task)
+        evidence = Evidence(self._model, x, y, seed=seed, loss=self._loss, examples=self.settings.examples)
+        return {measure: importance.load(measure).score_from(evidence) for measure in sorted(measures)}
+
+    def _evaluate_ranking(self, scores, level, reduction, scope, seed, thresholds, fill, seen):
+        """Evaluate one ranking at some thresholds; `seen` holds what this checkpoint's evaluations gave already."""
+        if not all(np.isfinite(score).all() for score in scores):
+            warnings.warn("A measure gave importances that are not finite; its cells are recorded so.", stacklevel=2)
+            return [_failed(threshold, "importances are not finite") for threshold in thresholds]
+        partition = self._partitions[level, scope]
+        ranking = partition.rank(scores, reduction, seed)
+        replaced = ranking.replaced(thresholds)
+        keys = _cell_keys(ranking, replaced, partition.participating)
+        first = {key: index for index, key in reversed(list(enumerate(keys))) if key not in seen}
+        started = time.perf_counter()
+        if first:
+            wanted = np.full(len(self.settings.thresholds), np.nan)
+            wanted[: len(thresholds)] = [
+                t if first.get(k) == i else np.nan for i, (t, k) in enumerate(zip(thresholds, keys, strict=True))
+            ]
+            with self._timed("evaluating"):
+                found = self._evaluator(self._evaluator.place(ranking.ranks), fill, wanted)
+            seen.update((key, tuple(values[index] for values in found)) for key, index in first.items())
+        seconds = (time.perf_counter() - started) / max(len(first), 1)
+        rows = []
+        for index, (threshold, key) in enumerate(zip(thresholds, keys, strict=True)):
+            loss, stderr, accuracy = seen[key]
+            rows.append(
+                {
+                    "threshold": threshold,
+                    "replaced_fraction": float(replaced[index] / partition.participating),
+                    "tie_fraction": ranking.tie_fraction,
+                    "validation_loss": loss,
+                    "validation_loss_stderr": stderr,
+                    "validation_accuracy": accuracy,
+                    "seconds": round(seconds, 6) if first.get(key) == index else 0.0,
+                    "status": "ok" if np.isfinite(loss) else f"validation loss is {loss}",
+                }
+            )
+        if not all(row["status"] == "ok" for row in rows):
+            warnings.warn("A validation loss is not finite; it is recorded so and the run goes on.", stacklevel=2)
+        return rows
+
+    @contextmanager
+    def _timed(self, what):
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[what] = self.timings.get(what, 0.0) + time.perf_counter() - start
+
+    def _distinct(self):
+        """Count the different evaluations of one checkpoint, for importances that do not tie."""
+        s = self.settings
+        scores = [np.random.default_rng(0).random(part.shape) for part in structure.parts(self._model)]
+        keys = set()
+        for partition in self._partitions.values():
+            for reduction in s.reductions:
+                ranking = partition.rank(scores, reduction)
+                keys |= set(_cell_keys(ranking, ranking.replaced(s.thresholds), partition.participating))
+        shared = keys & {"none", "all"}
+        return len(shared) + len(keys - shared) * len(s.measures)
+
+    def _time_one_trial(self, distinct):
+        """Time one execution of training, scoring and one evaluation, after compiling them."""
+        s = self.settings
+        seed = s.seeds[0]
+        task = self._load_task(seed)
+        self._begin(seed, task)
+        part = slice(0, s.batch_size * training.STEPS_PER_EXECUTION)
+        fraction = len(task.x_train) / len(task.x_train[part])
+        fill = self._evaluator.place(thresholding.replacements(self._initial, "zero"))
+        ranks = self._evaluator.place([np.full(w.shape, np.inf, "float32") for w in self._initial])
+        one = np.full(len(s.thresholds), np.nan)
+        one[0] = 0.5
+
+        def train():
+            training.train(self._model, task.x_train[part], task.y_train[part], [1], s.batch_size, seed)
+
+        def score():
+            self._scores(task, seed, set(s.measures))
+
+        train_seconds, score_seconds, cell_seconds = (
+            _second_time(function) for function in (train, score, lambda: self._evaluator(ranks, fill, one))
+        )
+        return s.epochs * train_seconds * fraction + len(s.checkpoints) * (score_seconds + distinct * cell_seconds)
+
+
+def run(task, model=None, out="data", watch=None, progress=True, **settings):
+    """Run a threshold grid, or what is missing of it; see `Grid` and `Grid.run`.
+
+    Returns:
+        pandas.DataFrame. One row a cell; the same rows are in `<out>/<run name>.csv`.
+
+    Example:
+        ```python
+        frame = threshold_grid.run(task="digits", model="mlp", measures=["magnitude", "random"], levels=["weight"],
+                                   thresholds=21, epochs=5, every=1, seeds=[0, 1], out="data")
+        ```
+    """
+    return Grid(task, model, out, **settings).run(watch, progress)
+
+
+def estimate(task, model=None, out="data", **settings):
+    """Say what a threshold grid will cost; see `Grid.estimate`."""
+    return Grid(task, model, out, **settings).estimate()
+
+
+class _Throttled:
+    """Call `watch(frame)` now and then."""
+
+    def __init__(self, watch, store):
+        self._watch, self._store, self._last = watch, store, time.monotonic()
+
+    def __call__(self):
+        if self._watch and time.monotonic() - self._last > _SECONDS_BETWEEN_FIGURES:
+            self._watch(self._store.frame())
+            self._last = time.monotonic()
+
+    def last(self):
+        if self._watch:
+            self._watch(self._store.frame())
+
+
+def _cell_keys(ranking, replaced, participating):
+    """Name each threshold's evaluation: equal names replace the same weights.
+
+    Within a ranking the masks are nested, so the count of replaced weights tells them apart.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for ranks in ranking.ranks:
+        digest.update(ranks)
+    digest = digest.digest()
+    return ["none" if c == 0 else "all" if c == participating else (digest, int(c)) for c in replaced]
+
+
+def _failed(threshold, reason):
+    nan = float("nan")
+    names = ("replaced_fraction", "tie_fraction", "validation_loss", "validation_loss_stderr", "validation_accuracy")
+    return {"threshold": threshold, **dict.fromkeys(names, nan), "seconds": 0.0, "status": reason}
+
+
+def _second_time(function):
+    """Return the seconds of the second call; the first compiles."""
+    function()
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def _custom_name(model):
+    """Name a model of the user's by what it is made of, whatever Keras called its layers this time."""
+    text = model.to_json()
+    for number, layer in enumerate(structure.flat_layers(model)):
+        text = text.replace(f'"{layer.name}"', f'"{number}"')
+    return f"custom-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

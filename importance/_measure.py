@@ -1,0 +1,31 @@
+"""The contract of a measure."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+NEEDS = ("nothing", "inputs", "labels", "trajectory", "trajectory and labels", "optimizer")
+
+
+class Measure(NamedTuple):
+    """What a file in `importance/` defines as `MEASURE`.
+
+    A measure that watches training also gives `start` and `observe`, which see one variable at a time and are compiled
+    into the training step. Measures that give the *same* two functions share one record of the trajectory.
+
+    Attributes:
+        score: `score(evidence, **options) -> list of arrays` like `model.trainable_variables`. `evidence` is an
+            `importance._evidence.Evidence`.
+        needs: str. One of `NEEDS`.
+        cost: str. What scoring costs, in passes over the examples.
+        start: `start(weight) -> {name: array}`, or None. The record before the first step; `weight` and the arrays
+            are NumPy arrays.
+        observe: `observe(record, gradient, before, after) -> {name: array}`, or None. The record after a step that
+            moved the weight from `before` to `after`; `gradient` is the gradient that the wrapper was given. All
+            arrays have the weight's shape; use `keras.ops`.
+    """
+
+    score: Callable
+    needs: str = "nothing"
+    cost: str = "none"
+    start: Callable | None = None
+    observe: Callable | None = None

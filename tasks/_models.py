@@ -1,0 +1,184 @@
+"""The networks: functions from an example's shape and the number of outputs to a Keras model that is not compiled.
+
+Nothing here takes a seed: weights, dropout and augmentation draw from Keras's global random state, so
+`keras.utils.set_random_seed` before building makes all of it reproducible.
+"""
+
+import math
+from functools import partial
+
+import keras
+from keras import layers
+
+
+def mlp(input_shape, outputs, hidden=(300, 150)):
+    """Build a fully connected network with LeakyReLU of slope 0.01.
+
+    Kernels and biases start uniform in +-1/sqrt(fan_in). With its defaults and 784 inputs it is the network
+    784-300-150-10 of the paper.
+
+    Args:
+        input_shape: tuple of int. Shape of one example; it is flattened.
+        outputs: int. Number of outputs.
+        hidden: tuple of int. Units of each hidden layer.
+
+    Returns:
+        keras.Model.
+
+    References:
+        Kutalev and Lapina, Stabilizing Elastic Weight Consolidation method in practical ML tasks and using weight
+        importances for neural network pruning, https://arxiv.org/abs/2109.10021, 2021.
+    """
+    sizes = (math.prod(input_shape), *hidden)
+    stack = [layers.Flatten(name="flatten")]
+    for number, (fan_in, units) in enumerate(zip(sizes, hidden, strict=False), 1):
+        stack.append(layers.Dense(units, name=f"dense_{number}", **_uniform(fan_in)))
+        stack.append(layers.LeakyReLU(0.01, name=f"leaky_relu_{number}"))
+    stack.append(layers.Dense(outputs, name="output", **_uniform(sizes[-1])))
+    return _model("mlp", input_shape, stack)
+
+
+def cnn_batchnorm(input_shape, outputs):
+    """Build the stabilised-EWC paper's convolutional network: filters 64-128-256, batch normalisation, LeakyReLU.
+
+    Convolutions 5x5, 3x3 and 3x3, padding "valid"; kernels and biases start uniform in +-1/sqrt(fan_in).
+
+    Args:
+        input_shape: tuple of int. Height, width and channels of an image, at least (14, 14, 1).
+        outputs: int. Number of outputs.
+
+    Returns:
+        keras.Model.
+
+    References:
+        Kutalev and Lapina, Stabilizing Elastic Weight Consolidation method in practical ML tasks and using weight
+        importances for neural network pruning, https://arxiv.org/abs/2109.10021, 2021.
+    """
+    stack, channels = [], input_shape[-1]
+    for number, (filters, size) in enumerate(((64, 5), (128, 3), (256, 3)), 1):
+        stack.append(layers.Conv2D(filters, size, name=f"conv_{number}", **_uniform(size * size * channels)))
+        stack.append(layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"batchnorm_{number}"))
+        stack.append(layers.LeakyReLU(0.01, name=f"leaky_relu_{number}"))
+        if number == 1:
+            stack.append(layers.MaxPooling2D(name="pool_1"))
+        channels = filters
+    stack.append(layers.Flatten(name="flatten"))
+    height, width = ((side - 4) // 2 - 4 for side in input_shape[:2])
+    stack.append(layers.Dense(outputs, name="output", **_uniform(height * width * channels)))
+    return _model("cnn_batchnorm", input_shape, stack)
+
+
+def cnn_mnist(input_shape, outputs, augmented=False):
+    """Build the threshold grid's network for MNIST: convolutions 32-32-64-64, dense 64-64, ReLU.
+
+    Convolutions 3x3, padding "valid".
+
+    Args:
+        input_shape: tuple of int. Height, width and channels of an image, at least (16, 16, 1).
+        outputs: int. Number of outputs.
+        augmented: bool. Whether images are zoomed and rotated at random while training, as the published runs did.
+            Defaults to False.
+
+    Returns:
+        keras.Model.
+
+    References:
+        McAlister, Neural Network Weight Importance Measures,
+        https://github.com/hmcalister/Neural-Network-Weight-Importance-Measures.
+    """
+    stack = _augmentation() if augmented else []
+    stack += [*_convolutions(1, 32, 32), _batchnorm(1), layers.MaxPooling2D(name="pool_1")]
+    stack += [*_convolutions(3, 64, 64), _batchnorm(2), layers.MaxPooling2D(name="pool_2")]
+    stack += _head(64, outputs)
+    return _model("cnn", input_shape, stack)
+
+
+def cnn_cifar10(input_shape, outputs):
+    """Build the threshold grid's network for CIFAR-10: convolutions 32 to 256, dense 128-128, ReLU, augmented images.
+
+    Convolutions 3x3, padding "valid", which takes 32x32 images exactly to 1x1. While training, images are zoomed and
+    rotated at random.
+
+    Args:
+        input_shape: tuple of int. Height, width and channels of an image, at least (32, 32, 1).
+        outputs: int. Number of outputs.
+
+    Returns:
+        keras.Model.
+
+    References:
+        McAlister, Neural Network Weight Importance Measures,
+        https://github.com/hmcalister/Neural-Network-Weight-Importance-Measures.
+    """
+    stack = _augmentation()
+    stack += [*_convolutions(1, 32, 32, 64), _batchnorm(1), layers.MaxPooling2D(name="pool_1")]
+    stack += [*_convolutions(4, 64, 128, 128), _batchnorm(2)]
+    stack += _convolutions(7, 128, 128, 256)
+    stack += _head(128, outputs)
+    return _model("cnn", input_shape, stack)
+
+
+def cnn_small(input_shape, outputs):
+    """Build a small convolutional network with batch normalisation for 8x8 images: 3x3 filters 16-32, ReLU.
+
+    Args:
+        input_shape: tuple of int. Height, width and channels of an image, at least (8, 8, 1).
+        outputs: int. Number of outputs.
+
+    Returns:
+        keras.Model.
+    """
+    stack = [*_convolutions(1, 16), _batchnorm(1), layers.MaxPooling2D(name="pool_1"), *_convolutions(2, 32)]
+    stack += [layers.Flatten(name="flatten"), layers.Dense(outputs, name="output")]
+    return _model("cnn", input_shape, stack)
+
+
+MNIST_MODELS = {
+    "mlp": mlp,
+    "cnn": cnn_mnist,
+    "cnn_augmented": partial(cnn_mnist, augmented=True),
+    "cnn_batchnorm": cnn_batchnorm,
+}
+
+
+def _model(name, input_shape, stack):
+    inputs = outputs = keras.Input(input_shape, name="input")
+    for layer in stack:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _uniform(fan_in):
+    bound = 1 / math.sqrt(fan_in)
+    # Two objects: an initializer without a seed draws the same numbers each time it is called.
+    return {
+        "kernel_initializer": keras.initializers.RandomUniform(-bound, bound),
+        "bias_initializer": keras.initializers.RandomUniform(-bound, bound),
+    }
+
+
+def _convolutions(first, *filters):
+    return [
+        layers.Conv2D(count, 3, activation="relu", name=f"conv_{number}") for number, count in enumerate(filters, first)
+    ]
+
+
+def _batchnorm(number):
+    return layers.BatchNormalization(name=f"batchnorm_{number}")
+
+
+def _head(units, outputs):
+    stack = [layers.Flatten(name="flatten")]
+    for number in (1, 2):
+        stack.append(layers.Dense(units, activation="relu", name=f"dense_{number}"))
+        stack.append(layers.Dropout(0.2, name=f"dropout_{number}"))
+    return [*stack, layers.Dense(outputs, name="output")]
+
+
+def _augmentation():
+    """Zoom in by 5 to 25 %, height and width apart, and rotate by up to 0.05 turns either way; only while training."""
+    zoom = layers.RandomZoom((-0.25, -0.05), (-0.25, -0.05), name="zoom")
+    rotation = layers.RandomRotation(0.05, fill_mode="constant", name="rotation")
+    # Keras marks both as not compilable because TensorFlow's XLA lacks their kernel; JAX compiles them.
+    zoom.supports_jit = rotation.supports_jit = keras.backend.backend() == "jax"
+    return [zoom, rotation]
