@@ -49,25 +49,17 @@ class Level(NamedTuple):
             >>> [ids.tolist() for ids in aggregation.load("unit").groups(model)]
             [[[0, 1, 2], [0, 1, 2]], [0, 1, 2]]
         """
-        groups, ids, count = [], {}, 0
-        for part in structure.parts(model):
+
+        def label(part):
             labels = np.asarray(self.label(part))
             if labels.shape != part.shape:
                 raise ValueError(
                     f"Expected aggregation/{self.name}.py to label a variable of shape {part.shape} with an array of "
                     f"that shape, received {labels.shape}."
                 )
-            out = np.empty(part.shape, dtype="int64")
-            alone = labels < 0
-            out[alone] = count + np.arange(alone.sum())
-            count += int(alone.sum())
-            present, inverse = np.unique(labels[~alone], return_inverse=True)
-            for key in ((id(part.layer), int(label)) for label in present):
-                if key not in ids:
-                    ids[key], count = count, count + 1
-            out[~alone] = np.array([ids[id(part.layer), int(label)] for label in present], dtype="int64")[inverse]
-            groups.append(out)
-        return groups
+            return labels
+
+        return structure.grouped(structure.parts(model), label)
 
 
 def names():

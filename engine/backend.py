@@ -4,6 +4,7 @@ Everything above speaks `keras.ops`. What Keras has no word for (compiling a fun
 vectorising over examples, feeding prepared batches) is here once for each backend.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import platform
@@ -91,6 +92,11 @@ def gradients_at_taps(run):
     return jax.grad(lambda offsets: run(lambda key, value: value + offsets[key]), has_aux=True)(offsets)
 
 
+def dense(gradient):
+    """Turn a gradient that comes as pairs of rows and values, as a lookup's does on TensorFlow, into an array."""
+    return tf.convert_to_tensor(gradient) if NAME == "tensorflow" else gradient
+
+
 def gradients(function, arrays):
     """Differentiate `function(arrays) -> scalar` by a list of arrays; zeros where it does not depend on them."""
     if NAME == "jax":
@@ -98,7 +104,7 @@ def gradients(function, arrays):
     with tf.GradientTape() as tape:
         tape.watch(arrays)
         scalar = function(arrays)
-    return tape.gradient(scalar, arrays, unconnected_gradients="zero")
+    return [dense(g) for g in tape.gradient(scalar, arrays, unconnected_gradients="zero")]
 
 
 def hessian_vector_product(function, arrays, vectors):
@@ -141,6 +147,11 @@ def batches(x, y, order):
 def _on_host(array):
     with tf.device("/cpu:0"):
         return tf.convert_to_tensor(array)
+
+
+def untraced():
+    """Open a context in which values can be read, even while a training step is being compiled around it."""
+    return tf.init_scope() if NAME == "tensorflow" else contextlib.nullcontext()
 
 
 def read(variable):

@@ -4,6 +4,7 @@ import functools
 import json
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -31,13 +32,27 @@ def per_example(loss, y, outputs):
 
 def objective(loss):
     """Return `objective(outputs, y) -> (examples,)` for a loss: one function for equal losses, compiled once."""
-    return _objective(type(loss), json.dumps(loss.get_config(), sort_keys=True, default=str))
+    if type(loss).__module__.startswith("keras."):
+        return _objective(_Same((type(loss), json.dumps(loss.get_config(), sort_keys=True, default=str)), loss))
+    return _objective(_Same(id(loss), loss))  # the configuration of a loss of one's own may not say all
 
 
-@functools.cache
-def _objective(kind, config):
-    loss = kind.from_config(json.loads(config))
-    return lambda outputs, y: per_example(loss, y, outputs)
+class _Same:
+    """A loss that equals another one of the same key."""
+
+    def __init__(self, key, loss):
+        self.key, self.loss = key, loss
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return self.key == other.key
+
+
+@functools.lru_cache(maxsize=256)
+def _objective(same):
+    return lambda outputs, y: per_example(same.loss, y, outputs)
 
 
 def of_model(model, y):
@@ -64,6 +79,91 @@ def is_classification(loss):
 
 def log_probabilities(loss, outputs):
     """Return log p(class | x), shape (examples, ..., classes), from what a classifier gave."""
-    if loss.get_config().get("from_logits", False):
+    return _log_probabilities(loss.get_config().get("from_logits", False), outputs)
+
+
+def _log_probabilities(from_logits, outputs):
+    if from_logits:
         return ops.log_softmax(ops.cast(outputs, "float32"), axis=-1)
     return ops.log(ops.maximum(ops.cast(outputs, "float32"), keras.config.epsilon()))
+
+
+# What the model itself believes: the distribution of labels of which the loss is the negative logarithm. For the
+# squared error averaged over K outputs that is the normal distribution of variance K/2.
+
+
+def sample(loss, outputs, rng):
+    """Draw a label for each example from the model's own distribution.
+
+    Args:
+        loss: keras.losses.Loss. Cross-entropy with integer labels or mean squared error.
+        outputs: NumPy array (examples, ...). What the model gave.
+        rng: numpy.random.Generator.
+
+    Returns:
+        NumPy array: int32 labels (examples, ...) without the last axis, or float32 targets like `outputs`.
+    """
+    if believes(loss) == "classes":
+        cumulative = np.cumsum(np.exp(np.asarray(log_probabilities(loss, outputs), "float64")), axis=-1)
+        drawn = rng.random(cumulative.shape[:-1])[..., None] * cumulative[..., -1:]
+        return np.argmax(cumulative > drawn, axis=-1).astype("int32")
+    spread = (outputs[0].size / 2) ** 0.5
+    return (outputs + spread * rng.standard_normal(outputs.shape)).astype("float32")
+
+
+def root_of_fisher(loss):
+    """Return an objective whose squared gradients, summed over an index, have the exact Fisher diagonal as their sum.
+
+    Returns:
+        callable `objective(outputs, index) -> (examples,)`; `index` (examples,) runs over the outputs of an example.
+        For classes it is sqrt(p_c) log p_c with sqrt(p_c) held constant, whose squared gradient is p_c times that of
+        log p_c; for K real outputs sqrt(2/K) times the output.
+    """
+    if believes(loss) == "values":
+        return _scaled_output
+    return _root_of_class_term(loss.get_config().get("from_logits", False))
+
+
+@functools.cache
+def _root_of_class_term(from_logits):
+    def objective(outputs, index):
+        log_p = _log_probabilities(from_logits, outputs)
+        log_p = ops.take_along_axis(log_p, ops.cast(index, "int32")[:, None], axis=1)[:, 0]
+        return ops.stop_gradient(ops.exp(log_p / 2)) * log_p
+
+    return objective
+
+
+def _scaled_output(outputs, index):
+    outputs = ops.cast(outputs, "float32")
+    flat = ops.reshape(outputs, (ops.shape(outputs)[0], -1))
+    one = ops.take_along_axis(flat, ops.cast(index, "int32")[:, None], axis=1)[:, 0]
+    return (2 / flat.shape[1]) ** 0.5 * one
+
+
+@functools.cache
+def squared_norm(from_logits):
+    """Return the objective sum_k f_k^2 of an example's outputs; `from_logits`: of their softmax."""
+
+    def objective(outputs, y):
+        values = ops.softmax(outputs, axis=-1) if from_logits else outputs
+        return ops.sum(ops.square(ops.reshape(ops.cast(values, "float32"), (ops.shape(values)[0], -1))), axis=1)
+
+    return objective
+
+
+def believes(loss):
+    """Say what the model's own distribution is over: "classes" or (real) "values".
+
+    Raises:
+        ValueError: the loss is not the negative logarithm of a distribution known here.
+    """
+    if is_classification(loss):
+        return "classes"
+    if isinstance(loss, keras.losses.MeanSquaredError):
+        return "values"
+    raise ValueError(
+        "Expected SparseCategoricalCrossentropy or MeanSquaredError, losses of which the model's distribution of "
+        f"labels is known here, received {type(loss).__name__}. Use a measure that takes the true labels, such as "
+        "'fisher_empirical'."
+    )

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from keras import layers
 
 from engine import backend
@@ -48,6 +49,12 @@ def flat_layers(model):
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
+def forward(model, x):
+    """Run a model in inference mode; no variable of it changes, whatever its layers do."""
+    values = [[backend.read(v) for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)]
+    return model.stateless_call(*values, x, training=False)[0]
+
+
 def output_axes(part):
     """Name the axes of a variable that tell output units (or channels) apart.
 
@@ -76,6 +83,52 @@ def output_axes(part):
     if isinstance(layer, layers.LayerNormalization):
         return tuple(range(rank))
     return (rank - 1,) if rank else ()
+
+
+def unit_labels(part):
+    """Label each weight with the unit (or channel, or filter) it belongs to: int array of the part's shape."""
+    axes = output_axes(part)
+    lengths = [part.shape[axis] for axis in axes]
+    index = np.arange(np.prod(lengths, dtype=int)).reshape(lengths)
+    aligned = [length if axis in axes else 1 for axis, length in enumerate(part.shape)]
+    return np.broadcast_to(index.reshape(aligned), part.shape)
+
+
+def layer_labels(part):
+    """Label all weights of a layer alike."""
+    return np.zeros(part.shape, dtype="int64")
+
+
+def weight_labels(part):
+    """Label no two weights alike."""
+    return np.full(part.shape, -1)
+
+
+def grouped(parts, label):
+    """Give every weight of a model the id of its group.
+
+    Args:
+        parts: list of Part.
+        label: callable `label(part) -> int array` of the part's shape. Equal labels in the same layer are one group,
+            across its variables; labels in different layers never meet; below 0: a group of its own.
+
+    Returns:
+        list of int64 arrays of the parts' shapes. Ids run over the whole model from 0.
+    """
+    groups, ids, count = [], {}, 0
+    for part in parts:
+        labels = np.asarray(label(part))
+        out = np.empty(part.shape, dtype="int64")
+        alone = labels < 0
+        out[alone] = count + np.arange(alone.sum())
+        count += int(alone.sum())
+        present, inverse = np.unique(labels[~alone], return_inverse=True)
+        for key in ((id(part.layer), int(value)) for value in present):
+            if key not in ids:
+                ids[key], count = count, count + 1
+        out[~alone] = np.array([ids[id(part.layer), int(value)] for value in present], dtype="int64")[inverse]
+        groups.append(out)
+    return groups
 
 
 def is_convolution_kernel(part):

@@ -2,6 +2,8 @@
 
 import keras
 
+from engine import backend
+
 
 class OptimizerWrapper(keras.optimizers.Optimizer):
     """Pass everything on to the wrapped optimizer; subclasses act before or after its step.
@@ -40,7 +42,10 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
         weights = list(trainable_variables or self._trainable_variables)
         if not self.built:
             self.build(weights)
-        gradients = [keras.ops.zeros_like(w) if g is None else g for g, w in zip(grads, weights, strict=True)]
+        # On TensorFlow a lookup's gradient comes as rows, a repeated one more than once: its square would be wrong.
+        gradients = [
+            keras.ops.zeros_like(w) if g is None else backend.dense(g) for g, w in zip(grads, weights, strict=True)
+        ]
         self.step(gradients, weights)
 
     @property

@@ -30,7 +30,7 @@ import numpy as np
 from engine import variants
 from importance._measure import Measure
 
-__all__ = ["LoadedMeasure", "Measure", "Tracked", "load", "names", "score", "table"]
+__all__ = ["Evidence", "LoadedMeasure", "Measure", "Tracked", "load", "names", "score", "table"]
 
 
 class LoadedMeasure(NamedTuple):
@@ -55,7 +55,7 @@ class LoadedMeasure(NamedTuple):
             x: float array (examples, ...), for measures that need inputs.
             y: array (examples, ...), labels or targets, for measures that need them.
             seed: int. Every draw of the measure derives from it.
-            **kwargs: as for `Evidence`: `loss`, `examples`, `memory`, `optimizer`.
+            **kwargs: as for `Evidence`: `loss`, `examples`, `memory`, `optimizer`, `groups`.
 
         Returns:
             list of float32 arrays like `model.trainable_variables`, finite unless the model is not, >= 0.
@@ -63,7 +63,7 @@ class LoadedMeasure(NamedTuple):
         Raises:
             ValueError: something that the measure needs is missing or does not fit.
         """
-        from importance._evidence import Evidence
+        from importance._evidence import Evidence  # which needs Keras; reading a list of names does not
 
         return self.score_from(Evidence(model, x, y, seed=seed, **kwargs))
 
@@ -167,9 +167,13 @@ def _parse(written):
 
 
 def __getattr__(name):
-    # Reading a list of names needs no Keras; tracking does.
+    # Reading a list of names needs no Keras; these do.
     if name == "Tracked":
         from importance._tracked import Tracked
 
         return Tracked
+    if name == "Evidence":
+        from importance._evidence import Evidence
+
+        return Evidence
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

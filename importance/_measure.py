@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-NEEDS = ("nothing", "inputs", "labels", "trajectory", "trajectory and labels", "optimizer")
+NEEDS = ("nothing", "inputs", "labels", "trajectory", "optimizer")
 
 
 class Measure(NamedTuple):
@@ -21,7 +21,7 @@ class Measure(NamedTuple):
             are NumPy arrays.
         observe: `observe(record, gradient, before, after) -> {name: array}`, or None. The record after a step that
             moved the weight from `before` to `after`; `gradient` is the gradient that the wrapper was given. All
-            arrays have the weight's shape; use `keras.ops`.
+            arrays have the weight's shape, or are scalars; use `keras.ops`.
     """
 
     score: Callable

@@ -36,17 +36,18 @@ class Tracked(wrapper.OptimizerWrapper):
     def build(self, variables):
         """Create the records for these weights and start them at the weights' present values."""
         super().build(variables)
-        self._records = {
-            observe: [
-                {
-                    key: self.add_variable(np.shape(array), dtype=str(array.dtype), name=f"{key}_{index}")
-                    for key, array in start(backend.copied(variable)).items()
-                }
-                for index, variable in enumerate(variables)
-            ]
-            for observe, start in self._watched.items()
-        }
-        self.restart()
+        with backend.untraced():  # `fit` builds an optimizer while it compiles the first step
+            self._records = {
+                observe: [
+                    {
+                        key: self.add_variable(np.shape(array), dtype=str(array.dtype), name=f"{key}_{index}")
+                        for key, array in start(backend.copied(variable)).items()
+                    }
+                    for index, variable in enumerate(variables)
+                ]
+                for observe, start in self._watched.items()
+            }
+            self.restart()
         # XLA makes one pass over memory of all records; without it every small operation is a pass of its own.
         self._observe_all = backend.fused(self._observe_all_of_them)
 

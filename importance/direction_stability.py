@@ -2,6 +2,14 @@
 
 A move is a step with d_t = w_t - w_(t-1) different from 0, a reversal one with d_t d_(t-1) < 0. A weight that never
 moved gives no evidence of stability and scores 0.
+
+Example:
+    >>> import importance, keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    >>> model.compile(importance.Tracked(keras.optimizers.SGD(0.25), ["direction_stability"]), "mse")
+    >>> _ = model.fit(np.array([[1.0], [1.0]]), np.array([[0.0], [0.0]]), batch_size=1, verbose=0)  # 1, 0.5, 0.25
+    >>> importance.load("direction_stability").score(model)[0].tolist()
+    [[1.0]]
 """
 
 import numpy as np

@@ -1,4 +1,11 @@
-"""U(0, 1), drawn anew for every weight: what no knowledge at all achieves."""
+"""U(0, 1), drawn anew for every weight: what no knowledge at all achieves.
+
+Example:
+    >>> import importance, keras
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> bool(importance.load("random").score(model, seed=3)[0] < 1)
+    True
+"""
 
 from importance import Measure
 

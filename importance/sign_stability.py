@@ -2,6 +2,14 @@
 
 Most weights never change their sign and tie at 1: look at the tie fraction beside any result. A step counts when
 w_(t-1) w_t < 0; a weight that stops at exactly zero has no sign to change.
+
+Example:
+    >>> import importance, keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    >>> model.compile(importance.Tracked(keras.optimizers.SGD(0.25), ["sign_stability"]), "mse")
+    >>> _ = model.fit(np.array([[1.0], [1.0]]), np.array([[0.0], [0.0]]), batch_size=1, verbose=0)  # 1, 0.5, 0.25
+    >>> importance.load("sign_stability").score(model)[0].tolist()
+    [[1.0]]
 """
 
 import numpy as np

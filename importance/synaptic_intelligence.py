@@ -3,6 +3,14 @@
 g_t is the gradient that the `Tracked` wrapper sees at step t and d_t = w_t - w_(t-1). The method's definition takes the
 task's own gradient: `Tracked` outermost. Weights whose moves raised the loss score 0.
 
+Example:
+    >>> import importance, keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    >>> model.compile(importance.Tracked(keras.optimizers.SGD(0.25), ["synaptic_intelligence"]), "mse")
+    >>> _ = model.fit(np.array([[1.0], [1.0]]), np.array([[0.0], [0.0]]), batch_size=1, verbose=0)  # 1, 0.5, 0.25
+    >>> importance.load("synaptic_intelligence").score(model)[0].astype(float).round(3).tolist()
+    [[1.887]]
+
 References:
     Zenke, Poole & Ganguli, "Continual learning through synaptic intelligence", ICML 2017.
 """

@@ -1,0 +1,131 @@
+"""Time the importance measures against a loop of one-example backward passes, side by side in one run.
+
+    python benchmarks/importance.py [--examples 5000] [--models mlp,cnn] [--loop 200] [--eager 30]
+
+Three ways to the same numbers, on MNIST:
+
+* ours: `importance.load(...).score(...)`, the whole call, after one that compiled it;
+* loop: one backward pass an example, compiled by the same backend, the sum kept on the device (the faster one of XLA
+  and a TensorFlow graph is taken);
+* eager: the same without compiling.
+
+The loops are timed on the first `--loop` and `--eager` examples and scaled up; all three alternate, and the median of
+the rounds is taken. Peak memory is the process's high-water mark; each model runs in a process of its own.
+"""
+
+import argparse
+import os
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import time
+
+sys.path[0] = str(pathlib.Path(__file__).parents[1])  # the repository, not this folder
+
+MEASURES = {"fisher_empirical": "square", "mas": "abs"}
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--examples", type=int, default=5000)
+    options.add_argument("--models", default="mlp,cnn")
+    options.add_argument("--loop", type=int, default=200, help="examples that the compiled loop is timed on")
+    options.add_argument("--eager", type=int, default=30, help="examples that the eager loop is timed on")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--measures", default=",".join(MEASURES))
+    options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.one:
+        return compare(given)
+    for number, model in enumerate(given.models.split(",")):
+        command = [sys.executable, __file__, *sys.argv[1:], "--models", model, "--one"]
+        subprocess.run(command, check=True, env={**os.environ, "WEIGHTWISE_BENCHMARK_PART": str(number)})
+
+
+def compare(given):
+    import importance
+    import tasks
+    from engine import backend
+
+    if os.environ.get("WEIGHTWISE_BENCHMARK_PART", "0") == "0":
+        print(
+            f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; device {backend.device()}"
+        )
+        print("; ".join(f"{name} {version}" for name, version in backend.versions().items()))
+        print(
+            f"{given.examples} examples; loops timed on {given.loop} (compiled) and {given.eager} (eager), scaled up\n"
+        )
+        print("model measure           ours s   loop s   eager s   loop/ours  eager/ours  extra peak MiB")
+    task = tasks.load("mnist")
+    model = task.build_model(given.models)
+    x, y = task.x_train[: given.examples], task.y_train[: given.examples]
+    for name in given.measures.split(","):
+        seconds = {"ours": [], "loop": [], "eager": []}
+
+        def ours(name=name):
+            importance.load(name).score(model, x, y, loss=task.loss, examples=None)
+
+        before = peak()
+        ours()
+        extra = peak() - before
+        loop, eager = loops(model, task.loss, MEASURES[name], name)
+        for _ in range(given.rounds):
+            seconds["ours"].append(timed(ours))
+            seconds["loop"].append(timed(loop, x[: given.loop], y) * given.examples / given.loop)
+            seconds["eager"].append(timed(eager, x[: given.eager], y) * given.examples / given.eager)
+        mine, compiled, plain = (sorted(times)[len(times) // 2] for times in seconds.values())
+        print(
+            f"{given.models:5} {name:17} {mine:7.2f}  {compiled:7.2f}  {plain:8.1f}   {compiled / mine:9.1f}  "
+            f"{plain / mine:10.1f}  {extra:14.0f}",
+            flush=True,
+        )
+
+
+def loops(model, loss, transform, measure):
+    """Return the compiled and the eager loop over examples, each `run(x, y)`."""
+    import numpy as np
+    from keras import ops
+
+    from engine import backend, chunks, losses
+
+    objective = losses.squared_norm(True) if measure == "mas" else losses.objective(loss)
+    function = ops.square if transform == "square" else ops.abs
+
+    def add_one(totals, trainable, others, x, y):
+        def of_example(weights):
+            outputs, _ = model.stateless_call(weights, others, x, training=False)
+            return objective(outputs, y)[0]
+
+        return [t + function(g) for t, g in zip(totals, backend.gradients(of_example, trainable), strict=True)]
+
+    def run(step, x, y):
+        trainable, others = chunks.values(model)
+        totals = [ops.zeros_like(w) for w in trainable]
+        for n in range(len(x)):
+            totals = step(totals, trainable, others, x[n : n + 1], y[n : n + 1])
+        return np.asarray(totals[0])  # waits for the device
+
+    x = np.zeros((20, *model.input_shape[1:]), "float32")
+    y = np.zeros(20, "int32")
+    ways = [backend.compiled(add_one, xla=xla) for xla in ((True, False) if backend.NAME == "tensorflow" else (True,))]
+    for step in ways:
+        run(step, x[:2], y)
+    fastest = min(ways, key=lambda step: timed(lambda: run(step, x, y)))
+    return (lambda x, y: run(fastest, x, y)), (lambda x, y: run(add_one, x, y))
+
+
+def timed(function, *arguments):
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
+def peak():
+    """High-water mark of the process's memory in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+
+
+if __name__ == "__main__":
+    main()

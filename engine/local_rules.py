@@ -1,0 +1,219 @@
+"""How a layer's weights meet its inputs: what the per-example passes and the activation measures need to know.
+
+A rule says, for one kind of layer, how the gradient of one example comes from the layer's inputs and back-propagated
+signals (`GRADIENTS`), and which input each weight multiplies (`INPUTS`). `kind` names the rule of a layer, or None.
+"""
+
+import itertools
+import math
+import string
+
+from keras import layers, ops
+
+_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_DEPTHWISE)
+_NORMALISATIONS = (layers.BatchNormalization, layers.LayerNormalization)
+
+
+def kind(layer, inputs, variables):
+    """Name the rule for a layer, or None if it has none.
+
+    Args:
+        layer: keras.Layer. Only these very types: a subclass may compute something else.
+        inputs: array (examples, ...), what it is called with.
+        variables: list of keras.Variable. Those of its trainable variables that the model trains.
+    """
+    names = [v.name for v in variables]
+    if len(names) != len(layer.trainable_variables) or not hasattr(inputs, "shape"):
+        return None
+    usual = names in (["kernel"], ["kernel", "bias"])  # no low-rank adaptation, no quantisation, no frozen kernel
+    if type(layer) is layers.Dense and usual:
+        return "linear"
+    if type(layer) is layers.EinsumDense and usual and _invertible(*equation(layer, len(inputs.shape))):
+        return "linear"
+    if type(layer) in _CONVOLUTIONS and usual and layer.data_format == "channels_last":
+        return "convolution"
+    if type(layer) in _NORMALISATIONS and set(names) <= {"gamma", "beta"} and _over_last_axis(layer, inputs):
+        return "normalisation"
+    if type(layer) is layers.Embedding and names == ["embeddings"]:
+        return "embedding"
+    return None
+
+
+def used_once(layer, inputs):
+    """Say whether each example uses each weight of a linear layer once: no letter but the example's is summed over."""
+    source, kernel, target = equation(layer, len(inputs.shape))
+    return set(source[1:] + target[1:]) <= set(kernel)
+
+
+# The gradients. Each rule takes (layer, variables, buffers, inputs (examples, ...), signals (examples, ...), transform)
+# and returns, for each variable, the sum over examples of transform.function(gradient).
+
+
+def linear_gradients(layer, variables, buffers, inputs, signals, transform):
+    """Dense and EinsumDense: any contraction of the input with one kernel."""
+    source, kernel, target = equation(layer, len(inputs.shape))
+    if transform.multiplicative and used_once(layer, inputs):
+        a, d = transform.function(inputs), transform.function(signals)
+        total = ops.einsum(f"{source},{target}->{kernel}", a, d)
+    else:
+        gradients = ops.einsum(f"{source},{target}->{source[0]}{kernel}", inputs, signals)
+        total = ops.sum(transform.function(gradients), axis=0)
+    return [total, *(_added(signals, v.shape, transform) for v in variables[1:])]
+
+
+def convolution_gradients(layer, variables, buffers, inputs, signals, transform):
+    """Convolutions: for each place in the kernel, the product of the shifted input with the signals."""
+    groups = inputs.shape[-1] if type(layer) in _DEPTHWISE else layer.groups
+    d = ops.reshape(signals, (-1, math.prod(signals.shape[1:-1]), signals.shape[-1]))  # (n, p, k)
+    totals = []
+    # One small product for each place is faster than one large one for all: less to copy together.
+    for a in shifted(layer, inputs, signals.shape[1:-1]):  # (n, p, c)
+        if groups == 1:
+            gradients = ops.matmul(ops.transpose(a, (0, 2, 1)), d)  # (n, c, k)
+        else:
+            # Group g joins its own channels with its own filters; the kernel is (channels of a group, all filters).
+            of_groups = [ops.reshape(b, (-1, b.shape[1], groups, b.shape[2] // groups)) for b in (a, d)]
+            gradients = ops.einsum("npgc,npgk->ncgk", *of_groups)
+        totals.append(ops.sum(transform.function(gradients), axis=0))
+    kernel = ops.reshape(ops.stack(totals), variables[0].shape)
+    return [kernel, *(_added(signals, v.shape, transform) for v in variables[1:])]
+
+
+def normalisation_gradients(layer, variables, buffers, inputs, signals, transform):
+    """BatchNormalization and LayerNormalization: gamma times the normalised input, plus beta."""
+    normalised = _normalised(layer, variables, buffers, inputs)
+    each = {"gamma": signals * normalised, "beta": signals}
+    return [_added(each[v.name], v.shape, transform) for v in variables]
+
+
+def embedding_gradients(layer, variables, buffers, inputs, signals, transform):
+    """Embedding: an example's gradient for a row is the sum of the signals where its token stands."""
+    vocabulary, width = variables[0].shape
+    tokens = _tokens(inputs)  # (n, t)
+    d = ops.reshape(signals, (-1, tokens.shape[1], width))  # (n, t, w)
+    same = ops.cast(ops.equal(tokens[:, :, None], tokens[:, None, :]), d.dtype)  # (n, t, t)
+    of_token = ops.matmul(same, d)  # at each place, the sum over all places of the same token
+    # 1 where the token stands for the first time, so that each token of an example counts once.
+    first = ops.cast(ops.equal(ops.sum(ops.tril(same, k=-1), axis=2), 0.0), d.dtype)
+    values = transform.function(of_token) * first[:, :, None]
+    return [ops.segment_sum(ops.reshape(values, (-1, width)), ops.reshape(tokens, (-1,)), num_segments=vocabulary)]
+
+
+GRADIENTS = {
+    "linear": linear_gradients,
+    "convolution": convolution_gradients,
+    "normalisation": normalisation_gradients,
+    "embedding": embedding_gradients,
+}
+
+
+# The inputs. Each rule takes (layer, variables, buffers, inputs (examples, ...), output_shape, function) and returns,
+# for the variables that multiply something, the sum of function(what it multiplies) over examples and places, in a
+# shape that broadcasts to the variable's.
+
+
+def linear_inputs(layer, variables, buffers, inputs, output_shape, function):
+    """Dense and EinsumDense: the inputs, summed over the letters that the kernel has not."""
+    source, kernel, _ = equation(layer, len(inputs.shape))
+    total = ops.einsum(f"{source}->{''.join(letter for letter in kernel if letter in source)}", function(inputs))
+    shape = [length if letter in source else 1 for letter, length in zip(kernel, variables[0].shape, strict=True)]
+    return {"kernel": ops.reshape(total, shape)}
+
+
+def convolution_inputs(layer, variables, buffers, inputs, output_shape, function):
+    """Convolutions: the inputs that meet each place in the kernel, zeros of the padding included."""
+    sums = [ops.sum(function(a), axis=(0, 1)) for a in shifted(layer, inputs, output_shape[1:-1])]  # (c,) each
+    shape, groups = variables[0].shape, getattr(layer, "groups", 1)
+    if type(layer) in _DEPTHWISE or groups == 1:
+        return {"kernel": ops.reshape(ops.stack(sums), (*shape[:-1], 1))}
+    of_groups = ops.reshape(ops.stack(sums), (-1, groups, shape[-2]))  # (places, g, c of a group)
+    each = ops.repeat(ops.transpose(of_groups, (0, 2, 1)), shape[-1] // groups, axis=2)
+    return {"kernel": ops.reshape(each, shape)}
+
+
+def normalisation_inputs(layer, variables, buffers, inputs, output_shape, function):
+    """Normalisations: gamma multiplies the normalised input."""
+    values = function(_normalised(layer, variables, buffers, inputs))
+    return {"gamma": ops.sum(values, axis=tuple(range(len(inputs.shape) - 1)))}
+
+
+def embedding_inputs(layer, variables, buffers, inputs, output_shape, function):
+    """Embedding: each row multiplies a 1 where its token stands, a 0 elsewhere."""
+    one, zero = (ops.reshape(function(like(output_shape[:-1])), (-1,)) for like in (ops.ones, ops.zeros))
+    tokens = ops.reshape(_tokens(inputs), (-1,))
+    there = ops.segment_sum(one - zero, tokens, num_segments=variables[0].shape[0])
+    return {"embeddings": (there + ops.sum(zero))[:, None]}
+
+
+INPUTS = {
+    "linear": linear_inputs,
+    "convolution": convolution_inputs,
+    "normalisation": normalisation_inputs,
+    "embedding": embedding_inputs,
+}
+
+
+def equation(layer, rank):
+    """Return a contraction as letters (source, kernel, target), with the ellipsis spelled out.
+
+    The first letter of source and target is the example.
+    """
+    if isinstance(layer, layers.Dense):
+        positions = string.ascii_lowercase[: rank - 1]
+        return f"{positions}y", "yz", f"{positions}z"
+    source, rest = layer.equation.replace(" ", "").split(",")
+    kernel, target = rest.split("->")
+    spare = "".join(letter for letter in string.ascii_uppercase if letter not in layer.equation)
+    spelled = spare[: rank - len(source.replace("...", ""))]
+    return source.replace("...", spelled), kernel, target.replace("...", spelled)
+
+
+def shifted(layer, inputs, output_lengths):
+    """Yield, for each place in the kernel, the inputs (n, p, c) that meet it at the output positions."""
+    ranges, padding = [], [(0, 0)]
+    for size, stride, dilation, length, output in zip(
+        layer.kernel_size, layer.strides, layer.dilation_rate, inputs.shape[1:-1], output_lengths, strict=True
+    ):
+        reach = (output - 1) * stride + (size - 1) * dilation + 1
+        missing = max(reach - length, 0)
+        before = {"valid": 0, "same": missing // 2, "causal": (size - 1) * dilation}[layer.padding]
+        padding.append((before, max(missing - before, 0)))
+        ranges.append([slice(k * dilation, k * dilation + (output - 1) * stride + 1, stride) for k in range(size)])
+    padded = ops.pad(inputs, [*padding, (0, 0)])
+    for place in itertools.product(*ranges):
+        window = padded[(slice(None), *place, slice(None))]
+        yield ops.reshape(window, (-1, math.prod(output_lengths), inputs.shape[-1]))
+
+
+def _invertible(source, kernel, target):
+    """Say whether the kernel's gradient is the contraction of inputs with signals, one example at a time."""
+    letters = [source, kernel, target]
+    once = all(len(set(part)) == len(part) for part in letters)
+    return once and source[0] == target[0] and source[0] not in kernel and set(kernel) <= set(source + target)
+
+
+def _over_last_axis(layer, inputs):
+    axis = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    plain = not getattr(layer, "rms_scaling", False)
+    return plain and [a % len(inputs.shape) for a in axis] == [len(inputs.shape) - 1]
+
+
+def _normalised(layer, variables, buffers, inputs):
+    """Return what gamma multiplies: the layer's output with gamma = 1 and beta = 0."""
+    plain = [ops.full(v.shape, 1.0 if v.name == "gamma" else 0.0) for v in variables]
+    mode = {"training": False} if type(layer) is layers.BatchNormalization else {}
+    return layer.stateless_call(plain, buffers, inputs, **mode)[0]
+
+
+def _tokens(inputs):
+    return ops.cast(ops.reshape(inputs, (ops.shape(inputs)[0], -1)), "int32")
+
+
+def _added(gradients, shape, transform):
+    """Return the sums for a variable that was broadcast to (examples, ...) and added."""
+    rank = len(gradients.shape)
+    aligned = (1,) * (rank - 1 - len(shape)) + tuple(shape)
+    shared = [axis for axis in range(1, rank) if aligned[axis - 1] == 1]
+    each = ops.sum(gradients, axis=shared) if shared else gradients
+    return ops.reshape(ops.sum(transform.function(each), axis=0), shape)

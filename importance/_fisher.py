@@ -1,0 +1,26 @@
+"""The exact Fisher diagonal, shared by the measures that use it."""
+
+import numpy as np
+
+from engine import losses
+
+
+def exact(evidence):
+    """Return the mean over examples of the expected squared gradient: list of float32 arrays like the weights."""
+    return evidence.once("exact Fisher", lambda: _exact(evidence))
+
+
+def _exact(evidence):
+    objective = losses.root_of_fisher(evidence.loss)
+    shape = evidence.outputs.shape[1:]
+    if losses.believes(evidence.loss) == "classes" and len(shape) > 1:
+        raise ValueError(
+            f"Expected a classifier that gives (examples, classes), received one that gives {(None, *shape)}: the "
+            f"exact Fisher of the measure {evidence.name!r} would cost one pass for each class and position. "
+            "Use 'fisher_sampled'."
+        )
+    total = None
+    for index in range(int(np.prod(shape))):
+        term = evidence.mean("square", objective, np.full(len(evidence.x), index, "int32"))
+        total = term if total is None else [a + b for a, b in zip(total, term, strict=True)]
+    return total

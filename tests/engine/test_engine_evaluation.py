@@ -1,0 +1,70 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from engine import backend, evaluation, training
+
+CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compilations(evaluator):
+    function = evaluator._function
+    return function._cache_size() if backend.NAME == "jax" else function.experimental_get_tracing_count()
+
+
+def slow(model, x, y, ranks, new, threshold):
+    """Loss, its standard error and accuracy with Keras's own evaluation, one threshold at a time."""
+    old = training.values(model.trainable_variables)
+    replaced = [np.where(r < threshold, n, w) for r, n, w in zip(ranks, new, old, strict=True)]
+    training.assign(model.trainable_variables, replaced)
+    logits = np.asarray(model(x, training=False), "float64")
+    training.assign(model.trainable_variables, old)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(y)), y]
+    return losses.mean(), losses.std(ddof=1) / len(y) ** 0.5, (logits.argmax(axis=1) == y).mean()
+
+
+def ranked(model):
+    rng = np.random.default_rng(1)
+    shapes = [v.shape for v in model.trainable_variables]
+    ranks = [rng.random(s).astype("float32") for s in shapes]
+    new = [rng.standard_normal(s).astype("float32") for s in shapes]
+    return ranks, new
+
+
+@pytest.mark.parametrize("batch_size", [500, 23, 10, 7])
+def test_agrees_with_evaluating_one_threshold_at_a_time(classifier, batch_size):
+    model, x, y = classifier
+    ranks, new = ranked(model)
+    evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size)
+    thresholds = [0.0, 0.3, 0.8, 1.0]
+    found = evaluator(evaluator.place(ranks), evaluator.place(new), thresholds)
+    for index, threshold in enumerate(thresholds):
+        expected = slow(model, x, y, ranks, new, threshold)
+        np.testing.assert_allclose([values[index] for values in found], expected, rtol=1e-5)
+
+
+def test_skips_thresholds_that_are_nan_and_compiles_once(classifier):
+    model, x, y = classifier
+    ranks, new = ranked(model)
+    evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size=10)
+    ranks, new = evaluator.place(ranks), evaluator.place(new)
+    whole = evaluator(ranks, new, [0.2, 0.5, 0.9])
+    part = evaluator(ranks, new, [np.nan, 0.5, np.nan])
+    for all_of_them, some in zip(whole, part, strict=True):
+        assert some[1] == all_of_them[1] and some[0] == some[2] == 0
+    training.assign(model.trainable_variables, [w * 0 for w in training.values(model.trainable_variables)])
+    evaluator.set_examples(x[::-1], y[::-1], batch_size=10)
+    assert evaluator(ranks, new, [0.0, 0.5, 0.9]).loss[0] == pytest.approx(np.log(3))  # reads the new weights
+    assert compilations(evaluator) == 1
+
+
+def test_regression_gives_the_mean_absolute_error():
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(2, use_bias=False, kernel_initializer="ones")])
+    x, y = np.array([[1.0], [3.0]], "float32"), np.zeros((2, 2), "float32")
+    evaluator = evaluation.Evaluator(model, keras.losses.MeanSquaredError(), x, y)
+    ranks, new = [np.array([[0.0, 0.5]], "float32")], [np.zeros((1, 2), "float32")]
+    found = evaluator(evaluator.place(ranks), evaluator.place(new), [0.0, 0.5])
+    assert found.loss.tolist() == [5.0, 2.5]  # (1 + 9) / 2, then one of two outputs is 0
+    assert found.accuracy.tolist() == [2.0, 1.0]
+    assert found.loss_stderr[0] == pytest.approx(np.std([1, 9], ddof=1) / 2**0.5)

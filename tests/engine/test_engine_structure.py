@@ -1,0 +1,107 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import aggregation
+from engine import backend, structure, variants
+
+IMAGE, SEQUENCE = (6, 6, 2), (5, 4)
+
+
+@pytest.mark.parametrize(
+    "layer, shape, axes",
+    [
+        (layers.Dense(3), (4,), {"kernel": (1,), "bias": (0,)}),
+        (layers.Conv1D(3, 2), SEQUENCE, {"kernel": (2,), "bias": (0,)}),
+        (layers.Conv2D(3, 2), IMAGE, {"kernel": (3,), "bias": (0,)}),
+        (layers.Conv2DTranspose(3, 2), IMAGE, {"kernel": (2,), "bias": (0,)}),
+        (layers.DepthwiseConv2D(2, depth_multiplier=3), IMAGE, {"kernel": (2, 3), "bias": (0,)}),
+        (layers.SeparableConv2D(3, 2), IMAGE, {"depthwise_kernel": (2, 3), "pointwise_kernel": (3,), "bias": (0,)}),
+        (layers.EinsumDense("abc,cde->abde", (5, 2, 3), bias_axes="de"), SEQUENCE, {"kernel": (1, 2), "bias": (0, 1)}),
+        (layers.BatchNormalization(), IMAGE, {"gamma": (0,), "beta": (0,)}),
+        (layers.LayerNormalization(axis=(1, 2)), SEQUENCE, {"gamma": (0, 1), "beta": (0, 1)}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, layers.Layer) else "",
+)
+def test_output_axes_tell_units_apart(layer, shape, axes):
+    parts = structure.parts(keras.Sequential([keras.Input(shape), layer]))
+    assert {part.role: structure.output_axes(part) for part in parts} == axes
+    assert all(part.layer is layer for part in parts)
+
+
+def test_parts_of_nested_layers_belong_to_the_innermost():
+    inner = keras.Sequential([keras.Input((5, 4)), layers.Dense(4, name="deep")])
+    tokens = keras.Input((5,))
+    hidden = layers.Embedding(7, 4)(tokens)
+    hidden = inner(layers.MultiHeadAttention(2, 3)(hidden, hidden))
+    parts = structure.parts(keras.Model(tokens, layers.Dense(2)(hidden)))
+    owners = [part.layer.name for part in parts]
+    assert owners[1:9:2] == ["query", "key", "value", "attention_output"] and "deep" in owners
+    assert parts[0].role == "embeddings" and structure.output_axes(parts[0]) == (1,)
+    assert not any(structure.is_convolution_kernel(part) for part in parts)
+
+
+def test_a_model_without_weights_is_refused():
+    with pytest.raises(ValueError, match="Expected a built model"):
+        structure.parts(keras.Sequential([layers.Dense(2)]))
+
+
+def test_units_and_ids_run_over_the_layer_and_never_over_two():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3), layers.Dense(1)])
+    groups = structure.grouped(structure.parts(model), structure.unit_labels)
+    assert [g.tolist() for g in groups] == [[[0, 1, 2], [0, 1, 2]], [0, 1, 2], [[3], [3], [3]], [3]]
+    assert all(np.array_equal(a, b) for a, b in zip(groups, aggregation.load("unit").groups(model), strict=True))
+
+
+def test_variants():
+    assert "magnitude" in variants.names("importance") and not any(n.startswith("_") for n in variants.names("tasks"))
+    with pytest.raises(
+        ValueError, match=r"files in aggregation/ \(conv_filter, layer, unit, weight\), received 'units'"
+    ):
+        variants.load("aggregation", "units", "LEVEL")
+    with pytest.raises(ValueError, match=r"aggregation/unit\.py to define MEASURE"):
+        variants.load("aggregation", "unit", "MEASURE")
+
+
+# The seam
+
+
+def test_versions_and_device():
+    assert set(backend.versions()) == {"python", "keras", "numpy", backend.NAME}
+    assert isinstance(backend.device(), str)
+
+
+def test_gradients_at_taps_and_of_arrays():
+    x = backend.on_device(np.array([1.0, 2.0], "float32"))
+
+    def run(tap):
+        y = tap("y", 3 * x)
+        unused = tap("unused", x + 1)
+        return keras.ops.sum(y**2), {"out": y, "unused": unused}
+
+    gradients, extra = backend.gradients_at_taps(run)
+    assert np.asarray(gradients["y"]).tolist() == [6.0, 12.0]
+    assert np.asarray(gradients["unused"]).tolist() == [0.0, 0.0]
+    assert np.asarray(extra["out"]).tolist() == [3.0, 6.0]
+    found = backend.gradients(lambda a: keras.ops.sum(a[0] ** 3), [x, x + 1])
+    assert [np.asarray(g).tolist() for g in found] == [[3.0, 12.0], [0.0, 0.0]]
+    (product,) = backend.hessian_vector_product(lambda a: keras.ops.sum(a[0] ** 3), [x], [keras.ops.ones(2)])
+    assert np.asarray(product).tolist() == [6.0, 12.0]
+
+
+def test_read_and_copied_do_not_follow_later_assignments():
+    variable = keras.Variable([1.0])
+    read, copied = backend.read(variable), backend.copied(variable)
+    variable.assign([2.0])
+    assert np.asarray(read).tolist() == copied.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_vectorised(compiled):
+    def function(arrays):
+        return backend.vectorised(lambda pair: pair[0] * pair[1][0], arrays)
+
+    function = backend.compiled(function, xla=False) if compiled else function
+    arrays = tuple(backend.on_device(a) for a in (np.arange(3.0), np.ones((3, 2))))
+    assert np.asarray(function(arrays)).tolist() == [0, 1, 2]

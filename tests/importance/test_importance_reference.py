@@ -1,0 +1,47 @@
+"""Every measure, new files included, agrees with its plain version in tests/reference/reference_measures.py."""
+
+import numpy as np
+import pytest
+import reference_measures
+
+import importance
+
+EVERY_MEASURE = pytest.mark.parametrize("name", importance.names())
+
+
+# A difference of two losses near 1 is right to the rounding of the losses, however small it is.
+ABSOLUTE = {"deletion": 5e-7}
+
+
+def assert_close(name, scores, expected, relative=1e-4):
+    """Compare to a relative error, and to a millionth of the variable's or a billionth of the model's largest score."""
+    largest = max(float(np.max(e)) for e in expected)
+    for score, plain in zip(scores, expected, strict=True):
+        absolute = ABSOLUTE.get(name, max(1e-6 * float(np.max(plain)), 1e-9 * largest, 1e-12))
+        np.testing.assert_allclose(score, plain, rtol=relative, atol=absolute)
+
+
+@EVERY_MEASURE
+def test_agrees_with_its_reference(name, case):
+    reference = getattr(reference_measures, name, None)
+    if reference is None:
+        pytest.fail(
+            f"importance/{name}.py has no plain version to be compared with. Add a function {name}(case) to "
+            "tests/reference/reference_measures.py that computes it one example at a time."
+        )
+    scores = importance.load(name).score(case.model, case.x, case.y, seed=reference_measures.SEED, examples=None)
+    assert_close(name, scores, reference(case))
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [("mas", {"outputs": "logits"}), ("fisher_batched", {"batch_size": 5})],
+)
+def test_options_agree_with_the_reference(name, options, case):
+    scores = importance.load(name, **options).score(case.model, case.x, case.y, seed=reference_measures.SEED)
+    assert_close(name, scores, getattr(reference_measures, name)(case, **options))
+
+
+def test_every_reference_has_its_measure():
+    functions = {name for name in dir(reference_measures) if name in importance.names()}
+    assert functions == set(importance.names())

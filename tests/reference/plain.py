@@ -1,0 +1,88 @@
+"""Derivatives by the running backend's plain autodiff, one example and one step at a time, without the engine."""
+
+import keras
+import numpy as np
+from keras import ops
+
+BACKEND = keras.backend.backend()
+
+
+def values(variables):
+    return [np.array(np.asarray(v.value)) for v in variables]
+
+
+def gradient(function, arrays):
+    """Gradient of `function(arrays) -> scalar`, a list of NumPy arrays."""
+    if BACKEND == "jax":
+        import jax
+
+        return [np.asarray(g) for g in jax.grad(function)([ops.convert_to_tensor(a) for a in arrays])]
+    import tensorflow as tf
+
+    arrays = [tf.convert_to_tensor(a) for a in arrays]
+    with tf.GradientTape() as tape:
+        tape.watch(arrays)
+        scalar = function(arrays)
+    found = tape.gradient(scalar, arrays, unconnected_gradients="zero")
+    return [tf.convert_to_tensor(g).numpy() for g in found]
+
+
+def hessian(function, arrays):
+    """Full Hessian of `function(arrays) -> scalar` over all entries laid end to end, float64."""
+    shapes, sizes = [a.shape for a in arrays], [a.size for a in arrays]
+
+    def of_flat(flat):
+        parts = [flat[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(len(sizes))]
+        return function([ops.reshape(p, s) for p, s in zip(parts, shapes, strict=True)])
+
+    flat = np.concatenate([a.ravel() for a in arrays])
+    if BACKEND == "jax":
+        import jax
+
+        return np.asarray(jax.jit(jax.hessian(of_flat))(flat), "float64")
+    import tensorflow as tf
+
+    flat = tf.convert_to_tensor(flat)
+    with tf.GradientTape() as outer:
+        outer.watch(flat)
+        with tf.GradientTape() as inner:
+            inner.watch(flat)
+            scalar = of_flat(flat)
+        first = inner.gradient(scalar, flat)
+    return outer.jacobian(first, flat).numpy().astype("float64")
+
+
+def output(model, trainable, others, x, training=False):
+    return model.stateless_call(trainable, others, x, training=training)[0]
+
+
+def jacobian(model, x):
+    """d f_k(x_n) / dw by one backward pass for each example and output: [n][k] is a list of float64 arrays."""
+    trainable, others = values(model.trainable_variables), values(model.non_trainable_variables)
+    outputs = model.output_shape[-1]
+    return [
+        [
+            [g.astype("float64") for g in gradient(lambda w: output(model, w, others, x[n : n + 1])[0, k], trainable)]  # noqa: B023
+            for k in range(outputs)
+        ]
+        for n in range(len(x))
+    ]
+
+
+def cross_entropy(logits, label):
+    return ops.logsumexp(logits) - logits[int(label)]
+
+
+def step_gradient(model, trainable, others, x, y):
+    """Gradient of the mean loss of a batch in training mode, as a training step takes it."""
+
+    def mean_loss(weights):
+        logits = output(model, weights, others, x, training=True)
+        return sum(cross_entropy(logits[n], y[n]) for n in range(len(y))) / len(y)
+
+    return gradient(mean_loss, trainable)
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
