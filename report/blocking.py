@@ -1,0 +1,122 @@
+"""From scores to complete blocks: what may be compared, what was left out, and why."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from report.columns import FACETS, NETWORK, parts, varying
+from report.scoring import MISSES_CHANCE, SCORES, count_flags, scored
+
+
+class Group(NamedTuple):
+    """What one ordering is about.
+
+    Fields:
+        where: dict of column to value, such as {"task": "mnist", "model": "cnn", "level": "unit"}.
+        blocks: DataFrame (blocks, measures) of scores, none missing.
+        kind: str. What a block is: "networks", "models" or "tasks".
+        aside: dict of measure to reason: measures that have no place in the ordering.
+        dropped: int. Networks left out, wholly or at a level, because a measure has no score there.
+        cells: DataFrame. The rows of scores it was made of.
+    """
+
+    where: dict
+    blocks: pd.DataFrame
+    kind: str
+    aside: dict
+    dropped: int
+    cells: pd.DataFrame
+
+
+def groups(frame, by, score="area", epoch=None):
+    """Split a frame into groups of complete blocks.
+
+    A measure that has a comparable score on less than half of a group's networks is set aside; then a network on
+    which any other has none is dropped, so that averages are never over different sets of seeds. A curve whose loss at
+    threshold 1 misses chance is not comparable. What is neither in `by` nor part of the block (levels, for example) is
+    averaged within each network. Reductions, scopes and fills are never averaged: where there are several, they join
+    `by`. Without "epoch" in `by`, each run counts at its last epoch.
+
+    Args:
+        frame: DataFrame of `report.read` or `report.scores`.
+        by: list of str. Columns of `report.columns.FACETS`, "epoch" or "run".
+        score: str. One of `report.scoring.SCORES`.
+        epoch: int or None. The epoch to use instead of the last.
+
+    Returns:
+        list of Group.
+    """
+    frame = _at_epoch(scored(frame), by, epoch)
+    by = complete_by(frame, by)
+    if score not in SCORES:
+        raise ValueError(f"Expected a score among {', '.join(SCORES)}, received {score!r}.")
+    return [_group(dict(zip(by, values, strict=True)), part, score) for values, part in parts(frame, by)]
+
+
+def complete_by(frame, by):
+    """Check the columns to split by, and add those that must not be averaged over."""
+    allowed = [*FACETS, "epoch", "run"]
+    unknown = [name for name in by if name not in allowed]
+    if isinstance(by, str) or unknown:
+        raise ValueError(f"Expected a list of columns among {', '.join(allowed)}, received {by!r}.")
+    extra = [name for name in ("reduction", "scope", "fill") if name not in by]
+    split = {name for _, part in parts(frame, list(by)) for name in varying(part, extra)}
+    return [*by, *(name for name in extra if name in split)]
+
+
+def _at_epoch(frame, by, epoch):
+    if epoch is not None:
+        chosen = frame[frame["epoch"] == epoch]
+        if chosen.empty:
+            known = ", ".join(f"{e:g}" for e in sorted(frame["epoch"].unique()))
+            raise ValueError(f"Expected an epoch among {known}, received {epoch}.")
+        return chosen
+    if "epoch" in by:
+        return frame
+    runs = frame.groupby(["run", "task", "model"], dropna=False)["epoch"]
+    return frame[frame["epoch"] == runs.transform("max")]
+
+
+def block_kind(part):
+    """Say what is independent in a part of a frame: tasks where there are several, then models, else networks."""
+    return next((f"{name}s" for name in ("task", "model") if part[name].nunique(dropna=False) > 1), "networks")
+
+
+def _group(where, part, score):
+    kind = block_kind(part)
+    comparable = part[score].mask(part["flags"].str.contains(MISSES_CHANCE, regex=False))
+    network = ["task", "model", *NETWORK]
+    keys = [*network, *(name for name in ("level", "epoch") if name not in where)]
+    number = part.groupby(keys, dropna=False).ngroup()
+    cells = part.assign(number=number, value=comparable).pivot(index="number", columns="measure", values="value")
+    aside = _set_aside(cells, part)
+    kept = cells.drop(columns=list(aside))
+    labels = part.assign(number=number).drop_duplicates("number").set_index("number").sort_index()
+    whole = kept.notna().all(axis=1)
+    dropped = len(labels[~whole].drop_duplicates(network))
+    return Group(where, _average(kept[whole], labels[whole], kind), kind, aside, dropped, part)
+
+
+def _set_aside(cells, part):
+    """Find the measures without a comparable score on half of the networks, with the reason."""
+    reasons = {}
+    for measure in cells.columns[cells.notna().mean() < 0.5]:
+        found = part[part["measure"] == measure]
+        why = f" ({flags})" if (flags := count_flags(found)) else ""
+        scored_on = f"has a score on only {cells[measure].notna().sum()} of {len(cells)} networks{why}"
+        reasons[measure] = MISSES_CHANCE if found["flags"].str.contains(MISSES_CHANCE, regex=False).any() else scored_on
+    return reasons
+
+
+def _average(complete, labels, kind):
+    """Average cells into networks, and networks into models and tasks, each step weighing its parts equally."""
+    steps = [["task", "model", *NETWORK]]
+    if kind != "networks":
+        steps += [["task", "model"]] + ([["task"]] if kind == "tasks" else [])
+    for keys in steps:
+        group = labels.groupby(keys, dropna=False, sort=True).ngroup()
+        complete = complete.groupby(group).mean()
+        labels = labels.assign(group=group).drop_duplicates("group").set_index("group").loc[complete.index]
+    names = NETWORK if kind == "networks" else [kind.removesuffix("s")]
+    complete.index = pd.MultiIndex.from_frame(labels[names]) if len(names) > 1 else pd.Index(labels[names[0]])
+    return complete

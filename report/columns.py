@@ -1,0 +1,128 @@
+"""The columns of a result, and how they are called on an axis: all that `report` knows of the rest of the project."""
+
+import numpy as np
+import pandas as pd
+
+NETWORK = ["run", "seed"]
+"""One trained network: a run and the seed of one of its trials."""
+
+FACETS = ["task", "model", "level", "reduction", "scope", "fill"]
+"""Choices that are shown or tested apart, and never averaged over without being asked."""
+
+CELL = ["run", "task", "model", "seed", "epoch", "measure", "level", "reduction", "scope", "fill"]
+"""One loss-threshold curve."""
+
+ROW = [*CELL, "threshold"]
+"""One evaluation; a file holds each once."""
+
+VALUES = [
+    "replaced_fraction",
+    "tie_fraction",
+    "examples",
+    "validation_loss",
+    "validation_loss_stderr",
+    "validation_accuracy",
+    "seconds",
+]
+"""What an evaluation gave. For regression `validation_accuracy` holds the mean absolute error."""
+
+REQUIRED = [*ROW, *VALUES]
+CHANCE = ["chance_loss", "chance_accuracy"]
+TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill", "status", "source"]
+MISSING = {"status": "ok", "source": ""}
+
+LEVELS = ["weight", "unit", "conv_filter", "layer"]
+"""From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""
+
+LABELS = {
+    "threshold": "fraction of weights replaced",
+    "validation_loss": "validation loss (nats)",
+    "validation_accuracy": "validation accuracy",
+    "epoch": "epoch",
+    "area": "area under the loss curve (0 = best, 1 = worst)",
+    "accuracy_area": "area under the accuracy curve (0 = best, 1 = worst)",
+    "tolerance": "tolerance (fraction of weights, larger = better)",
+    "accuracy_tolerance": "accuracy tolerance (fraction of weights, larger = better)",
+}
+"""Axis labels with their units."""
+
+
+def complete(frame):
+    """Give a frame every column of `report.read`: missing ones are NaN, never guessed.
+
+    Args:
+        frame: DataFrame. Rows as the experiments write them.
+
+    Returns:
+        DataFrame, the same rows in the same order.
+
+    Raises:
+        ValueError: a column that says what was measured is missing.
+    """
+    needed = ["epoch", "measure", "threshold", "validation_loss"]
+    absent = [name for name in needed if name not in frame.columns]
+    if absent:
+        raise ValueError(
+            f"Expected a frame with the columns {', '.join(needed)}, received one without {', '.join(absent)} "
+            f"(it has {', '.join(map(str, frame.columns)) or 'no columns'}). Read results with report.read(paths)."
+        )
+    names = [*REQUIRED, *CHANCE, *MISSING]
+    return frame.assign(**{name: MISSING.get(name, np.nan) for name in names if name not in frame.columns})
+
+
+def varying(frame, names=FACETS):
+    """List the columns among `names` that hold more than one value, a missing one counting as a value."""
+    return [name for name in names if frame[name].nunique(dropna=False) > 1]
+
+
+def title(names, values):
+    """Name a part of a frame in one line, as in "mnist, mlp, unit".
+
+    Args:
+        names: list of str. Columns.
+        values: list. One value a column; a missing one reads as, for example, "unknown level".
+    """
+    return ", ".join(words(name, value) for name, value in zip(names, values, strict=True))
+
+
+def words(name, value):
+    """Say one value of a column: tasks, models and levels by themselves, all else with its column."""
+    if pd.isna(value):
+        return f"unknown {name}"
+    if isinstance(value, str):
+        return value if name in ("task", "model", "level") else f"{name} {value}"
+    return f"{name} {value:g}"
+
+
+def parts(frame, names):
+    """Split a frame by columns, in sorted order (levels from fine to coarse), a missing value being one of its own.
+
+    Args:
+        frame: DataFrame.
+        names: list of str. Columns; none of them gives the whole frame as the only part.
+
+    Returns:
+        list of (tuple of values, DataFrame).
+    """
+    if not names:
+        return [((), frame)]
+    found = list(frame.groupby(list(names), dropna=False, sort=True))
+    if "level" in names:
+        found.sort(key=lambda item: tuple(map(_place, names, item[0])))
+    return found
+
+
+def _place(name, value):
+    if pd.isna(value):
+        return (2, 0, "")
+    if name == "level" and value in LEVELS:
+        return (0, LEVELS.index(value), "")
+    return (1, 0, value) if isinstance(value, str) else (1, value, "")
+
+
+def same(frame, names, values):
+    """Select the rows in which each column equals its value, a missing value equalling a missing one."""
+    keep = np.ones(len(frame), bool)
+    for name, value in zip(names, values, strict=True):
+        keep &= (frame[name].isna() if pd.isna(value) else frame[name] == value).to_numpy()
+    return frame[keep]

@@ -1,0 +1,45 @@
+"""How far a mean or a median over networks can be trusted."""
+
+import numpy as np
+
+
+def student_t(values, confidence=0.95):
+    """Bracket the mean by Student's t interval.
+
+        mean +- t(n - 1) * s / sqrt(n),    s^2 = sum (x - mean)^2 / (n - 1)
+
+    Args:
+        values: array (networks,). Missing values are left out.
+        confidence: float.
+
+    Returns:
+        (mean, low, high): floats; low and high are NaN for a single value, all for none.
+
+    Example:
+        >>> [round(float(number), 2) for number in student_t(np.array([1.0, 2.0, 3.0]))]
+        [2.0, -0.48, 4.48]
+    """
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return np.nan, np.nan, np.nan
+    mean = values.mean()
+    if len(values) == 1:
+        return mean, np.nan, np.nan
+    half = half_width(values.std(ddof=1), len(values), confidence)
+    return mean, mean - half, mean + half
+
+
+def half_width(deviation, number, confidence=0.95):
+    """Return half the width of Student's t interval of a mean.
+
+    Args:
+        deviation: float or array. Sample standard deviation (divisor n - 1).
+        number: int or array of the same shape. How many values; NaN results where there is only one.
+        confidence: float.
+    """
+    from scipy.special import stdtrit
+
+    number = np.asarray(number, float)
+    freedom = np.where(number > 1, number - 1, np.nan)
+    return stdtrit(freedom, (1 + confidence) / 2) * deviation / np.sqrt(number)

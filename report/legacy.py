@@ -1,0 +1,80 @@
+"""Files of earlier studies: other columns, the trial number in the file name, nothing recorded about the run."""
+
+import re
+
+import numpy as np
+
+COLUMNS = ["Epoch", "EWC Method", "Threshold Value", "Loss", "Validation Loss"]
+"""What such a file must have; `Aggregation Level` and an unnamed index may be there too."""
+
+LEVELS = {"no_aggregation": "weight", "unit": "unit", "conv_filter": "conv_filter"}
+
+MEASURES = {
+    # Squares of *batch* gradients (there: of the log of the outputs, which are logits), so not the per-example Fisher.
+    "fisher_matrix": "fisher_batched",
+    "fisher_information_matrix": "fisher_batched",
+    "fisher_information": "fisher_batched",
+    "fisher": "fisher_batched",
+    "fim": "fisher_batched",
+    # 1 / (1 + number of sign changes).
+    "sign_flipping": "sign_stability",
+    "sign_flip": "sign_stability",
+    # 1 / (1 + number of changes of direction): it has no momentum in it.
+    "momentum_based": "direction_stability",
+    "momentum": "direction_stability",
+    # 1 / (1 + change), so important = moved little; there the steps kept their signs and cancelled each other.
+    "weight_change": "weight_stability",
+    "total_weight_change": "weight_stability",
+    # There the signed weight, without the absolute value.
+    "weight_magnitude": "magnitude",
+    "inverse_weight_magnitude": "inverse_magnitude",
+    "random": "random",
+}
+"""Their names and the measure of ours that means the same; a name that is not here becomes its own snake_case."""
+
+
+def is_legacy(columns):
+    """Tell whether a header is one of an earlier study."""
+    return {"EWC Method", "Threshold Value"} <= set(columns)
+
+
+def snake_case(name):
+    """Write a name in snake_case: "Fisher Information Matrix", "FisherInformationMatrix" and "fisher_..." agree."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(name))
+    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
+
+
+def trial(stem):
+    """Split a file name into the run and the trial, as in `losses_TRIAL_7` -> ("losses", 7.0); no trial is NaN."""
+    found = re.fullmatch(r"(.*?)_?TRIAL_?(\d+)", stem, re.IGNORECASE)
+    return (found[1], float(found[2])) if found else (stem, np.nan)
+
+
+def translate(frame, stem):
+    """Give an earlier study's rows our columns.
+
+    The trial is the seed, the file name without it the run, and the validation loss is kept. Task, model, scope, fill,
+    replaced fractions and everything else that the file does not say stay missing. `Loss`, measured on the training
+    data, has no column here.
+
+    Args:
+        frame: DataFrame with `COLUMNS`.
+        stem: str. The file's name without its ending.
+
+    Returns:
+        DataFrame with those of our columns that the file knows.
+    """
+    run, seed = trial(stem)
+    names = frame["EWC Method"].map(snake_case)
+    columns = {
+        "run": run,
+        "seed": seed,
+        "epoch": frame["Epoch"],
+        "measure": names.map(lambda name: MEASURES.get(name, name)),
+        "threshold": frame["Threshold Value"],
+        "validation_loss": frame["Validation Loss"],
+    }
+    if "Aggregation Level" in frame:
+        levels = frame["Aggregation Level"].dropna().map(snake_case)
+        columns["level"] = levels.map(lambda name: LEVELS.get(name, name)).reindex(frame.index)
+    return frame[[]].assign(**columns)

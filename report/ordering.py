@@ -1,0 +1,242 @@
+"""Which measure is better, on what, and how sure that is."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from report import wording
+from report.blocking import groups
+from report.columns import CELL
+from report.inference import bca_median, friedman, holm, improvement, mean_ranks, rank_stability, wilcoxon
+from report.intervals import student_t
+from report.scoring import SCORES, count_flags, scored
+
+ENOUGH = 5
+"""From this number of blocks on a median is given a bootstrap interval."""
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """An ordering; `table, sentences = report.order(frame)` takes it apart.
+
+    Attributes:
+        table: DataFrame. One row for each group and measure, the best first: `rank`, `measure`, `blocks`, the mean
+            score with its 95 % Student's t interval (`_low`, `_high`), `median`, `mean_rank`, `p_best` (how often it is
+            the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of those ranks), and `flags`.
+            Measures that are left out come last, without numbers.
+        sentences: list of str. For each group its order, the neighbours in it, and every doubt; at last the method.
+        pairs: DataFrame. One row for each group and pair of measures: `better`, `worse`, `median_difference` (positive,
+            in the direction of better) with its 95 % BCa interval (`low`, `high`), `p`, `p_holm`, `improvement` (how
+            often the better one is better) and `verdict`.
+        tests: DataFrame. One row a group: `blocks`, `blocks_are`, `measures`, `chi2`, `f`, `df1`, `df2`, `p`.
+        flagged: DataFrame. Every curve with a flag, and whether it was `counted`.
+        score: str. What was compared.
+        alpha: float. The level of the tests.
+    """
+
+    table: pd.DataFrame
+    sentences: list
+    pairs: pd.DataFrame
+    tests: pd.DataFrame
+    flagged: pd.DataFrame
+    score: str
+    alpha: float
+
+    def __iter__(self):
+        return iter((self.table, self.sentences))
+
+    def __str__(self):
+        return "\n".join(self.sentences)
+
+
+def order(
+    frame,
+    by=("task", "model", "level"),
+    score="area",
+    *,
+    epoch=None,
+    against=None,
+    margin=0.01,
+    alpha=0.05,
+    resamples=4999,
+    seed=0,
+):
+    """Order the measures, with tests.
+
+    One trained network is one block, and every measure scores the same networks, so everything is paired. Where a
+    group has several tasks (because "task" is not in `by`), tasks are the blocks, each the mean of its networks, and
+    the statement is one over tasks; likewise for architectures on one task.
+
+    The Friedman test with the Iman-Davenport correction asks whether the measures differ at all; exact Wilcoxon
+    signed-rank tests of pairs, adjusted by Holm within a group, ask which do. Two measures are practically equal if the
+    BCa interval of their median difference lies within the margin, whatever the test says.
+
+    Args:
+        frame: DataFrame of `report.read` or of `report.scores`.
+        by: list of str. What is ordered apart: of `report.columns.FACETS`, "epoch" and "run". What is not in it is
+            averaged within each network, except reduction, scope and fill, which are always kept apart.
+        score: str. "area", "accuracy_area", "tolerance" or "accuracy_tolerance".
+        epoch: int or None. The checkpoint. Defaults to each run's last, unless "epoch" is in `by`.
+        against: str or None. Compare only with this measure, which needs fewer blocks than all pairs.
+        margin: float. Largest difference of scores that does not matter.
+        alpha: float. Level of the tests.
+        resamples: int. Bootstrap replicates.
+        seed: int. Of the bootstrap.
+
+    Returns:
+        Ordering.
+
+    Raises:
+        ValueError: an unknown column, score, epoch or measure.
+
+    Example:
+        >>> print(report.order(report.read("data/mnist-cnn.csv")))   # doctest: +SKIP
+        on mnist/cnn/unit, fisher > magnitude (median difference 0.031 [0.022, 0.040], p = 0.002, 20 networks)
+    """
+    frame = scored(frame)
+    if against is not None and against not in set(frame["measure"]):
+        raise ValueError(
+            f"Expected a measure among {', '.join(sorted(set(frame['measure'])))} in against, received {against!r}."
+        )
+    options = {"against": against, "margin": margin, "alpha": alpha, "resamples": resamples, "seed": seed}
+    found = [_order_group(group, score, options) for group in groups(frame, by, score, epoch)]
+    tables, sentences, pairs, tests, flagged = zip(*found, strict=True)
+    return Ordering(
+        pd.concat(tables, ignore_index=True),
+        [*itertools.chain.from_iterable(sentences), wording.of_method(options)],
+        pd.concat(pairs, ignore_index=True),
+        pd.DataFrame(list(tests)),
+        pd.concat(flagged, ignore_index=True),
+        score,
+        alpha,
+    )
+
+
+def _order_group(group, score, options):
+    compared = group.blocks.shape[0] > 0 and group.blocks.shape[1] > 0
+    table = _table(group, score, options) if compared else _aside_rows(group)
+    enough = group.blocks.shape[0] > 1 and group.blocks.shape[1] > 1
+    test = _test(group, score) if enough else {}
+    pairs = _pairs(group, score, options) if enough else []
+    names = list(table["measure"][table["rank"].notna()]) if "rank" in table else []
+    doubts = wording.of_doubts(group, _pair_count(group, options["against"]), options["alpha"])
+    sentences = [*_sentences(group, names, pairs, test, score, options["margin"]), *doubts]
+    size = {"blocks": len(group.blocks), "blocks_are": group.kind, "measures": group.blocks.shape[1]}
+    where = pd.DataFrame([group.where | pair for pair in pairs])
+    return table, sentences, where, group.where | size | test, _flagged(group, score)
+
+
+def _table(group, score, options):
+    """Make the rows of a group, the best mean first."""
+    cost = group.blocks.to_numpy() * SCORES[score]
+    best, low, high = rank_stability(cost, options["resamples"], options["seed"])
+    rows = []
+    for position, measure in enumerate(group.blocks.columns):
+        mean, mean_low, mean_high = student_t(group.blocks[measure])
+        numbers = {
+            "measure": measure,
+            "blocks": len(group.blocks),
+            score: mean,
+            f"{score}_low": mean_low,
+            f"{score}_high": mean_high,
+            "median": group.blocks[measure].median(),
+            "mean_rank": mean_ranks(cost)[position],
+            "p_best": best[position],
+            "rank_low": low[position],
+            "rank_high": high[position],
+            "flags": count_flags(group.cells[group.cells["measure"] == measure]),
+        }
+        rows.append(numbers)
+    rows = pd.DataFrame(rows).sort_values(score, ascending=SCORES[score] > 0, kind="stable", ignore_index=True)
+    rows.insert(0, "rank", rows[score].round(12).rank(ascending=SCORES[score] > 0))
+    rows = pd.concat([rows, _aside_rows(group)[["measure", "blocks", "flags"]]], ignore_index=True)
+    return _labelled(rows, group)
+
+
+def _aside_rows(group):
+    """Make the rows of measures without a place: those set aside, or all where no block is complete."""
+    measures = [*([] if len(group.blocks) else group.blocks.columns), *group.aside]
+    cells = {measure: group.cells[group.cells["measure"] == measure] for measure in measures}
+    flags = [count_flags(found) or group.aside.get(measure, "") for measure, found in cells.items()]
+    return _labelled(pd.DataFrame({"measure": list(cells), "blocks": 0, "flags": flags}), group)
+
+
+def _labelled(rows, group):
+    return pd.concat([pd.DataFrame([group.where] * len(rows), index=rows.index), rows], axis=1)
+
+
+def _test(group, score):
+    chi2, f, (df1, df2), p = friedman(group.blocks.to_numpy() * SCORES[score])
+    return {"chi2": chi2, "f": f, "df1": df1, "df2": df2, "p": p}
+
+
+def _compared(group, against):
+    """List the pairs of measures to test: all, or those with one of them."""
+    found = itertools.combinations(group.blocks.columns, 2)
+    return [pair for pair in found if against is None or against in pair]
+
+
+def _pair_count(group, against):
+    return max(1, len(_compared(group, against)))
+
+
+def _pairs(group, score, options):
+    """Compare pairs of measures; returns a list of dicts, one for each pair."""
+    found = [_pair(group, score, pair, options) for pair in _compared(group, options["against"])]
+    for pair, p in zip(found, holm([pair["p"] for pair in found]), strict=True):
+        pair["p_holm"] = p
+        pair["verdict"] = _verdict(pair, options)
+    return found
+
+
+def _pair(group, score, names, options):
+    """Compare two measures, the one with the better median difference (or mean) first."""
+    gain = SCORES[score] * (group.blocks[names[1]] - group.blocks[names[0]]).to_numpy()
+    if (np.median(gain), gain.mean()) < (0, 0):
+        names, gain = names[::-1], -gain
+    few = len(gain) < ENOUGH
+    low, high = (np.nan, np.nan) if few else bca_median(gain, options["resamples"], options["seed"])
+    return {
+        "better": names[0],
+        "worse": names[1],
+        "median_difference": np.median(gain),
+        "low": low,
+        "high": high,
+        "improvement": improvement(gain),
+        "p": wilcoxon(gain),
+    }
+
+
+def _verdict(pair, options):
+    equal = -options["margin"] <= pair["low"] and pair["high"] <= options["margin"]
+    if pair["p_holm"] <= options["alpha"]:
+        return "better, within the margin" if equal else "better"
+    return "practically equal" if equal else "not told apart"
+
+
+def _sentences(group, names, pairs, test, score, margin):
+    if not test:
+        return []
+    known = {frozenset((pair["better"], pair["worse"])): pair for pair in pairs}
+    neighbours = [known.get(frozenset(two)) for two in itertools.pairwise(names)]
+    signs = [_sign(pair) for pair in neighbours]
+    told = neighbours if all(neighbours) else pairs
+    return [
+        wording.of_order(group, names, signs, test, score),
+        *(wording.of_pair(group, pair, margin) for pair in told),
+    ]
+
+
+def _sign(pair):
+    """Return what stands between two neighbours in an order: a comma where they were not compared."""
+    signs = {"better": " > ", "better, within the margin": " = ", "practically equal": " = ", "not told apart": " ~ "}
+    return signs[pair["verdict"]] if pair else ", "
+
+
+def _flagged(group, score):
+    """List the curves of a group that have a flag, and whether they count in the ordering."""
+    cells = group.cells[group.cells["flags"] != ""]
+    counted = cells[score].notna() & ~cells["measure"].isin(list(group.aside))
+    return cells[[*CELL, "tie_fraction", "loss_end", "chance_loss", "flags"]].assign(counted=counted)

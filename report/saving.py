@@ -1,0 +1,31 @@
+"""Write figures to files."""
+
+import pathlib
+
+
+def save(figure, path_stem, formats=("png", "pdf")):
+    """Write a figure once for each format.
+
+    Args:
+        figure: Figure, as every drawing function of `report` returns it.
+        path_stem: str or Path. The file's name without its ending; its folder is made if it is not there.
+        formats: list of str. "png", "pdf", "svg" and what else Matplotlib knows.
+
+    Returns:
+        list of Path, the files written.
+
+    Raises:
+        ValueError: the formats are one word (a list is needed), or Matplotlib does not know one.
+    """
+    if isinstance(formats, str):
+        raise ValueError(f"Expected a list of formats, received the text {formats!r}. Write [{formats!r}].")
+    known = figure.canvas.get_supported_filetypes()
+    unknown = [name for name in formats if name not in known]
+    if unknown:
+        raise ValueError(f"Expected formats among {', '.join(sorted(known))}, received {', '.join(unknown)}.")
+    stem = pathlib.Path(path_stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = [stem.with_name(f"{stem.name}.{name}") for name in formats]
+    for file in files:
+        figure.savefig(file, dpi=200)
+    return files

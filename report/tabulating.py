@@ -1,0 +1,134 @@
+"""Tables of the scores: the first ordering, curves at chosen thresholds, LaTeX."""
+
+import numpy as np
+import pandas as pd
+
+from report.columns import complete, parts
+from report.intervals import student_t
+from report.scoring import MISSES_CHANCE, count_flags, facet_columns, scored
+
+
+def table(frame, columns=("area", "tolerance")):
+    """Order the measures by their mean area, with intervals over networks.
+
+    Args:
+        frame: DataFrame of `report.read` or of `report.scores`.
+        columns: list of str. Scores to show, of `report.scoring.SCORES`.
+
+    Returns:
+        DataFrame. One row for each task, model, level (and reduction, scope, fill where there are several), epoch and
+        measure: `networks` that have a score, each score's mean with `_low` and `_high`, its 95 % Student's t interval
+        over networks, and `flags` with the number of networks they hold for. Within an epoch the best measure stands
+        first; those whose loss at threshold 1 misses chance stand last, whatever their area.
+    """
+    frame = scored(frame)
+    keys = [*facet_columns(frame), "epoch"]
+    rows = []
+    for values, part in parts(frame, keys):
+        where = dict(zip(keys, values, strict=True))
+        found = [where | _table_row(measure, cells, columns) for (measure,), cells in parts(part, ["measure"])]
+        rows += sorted(found, key=lambda row: (MISSES_CHANCE in row["flags"], np.isnan(row["area"]), row["area"]))
+    return pd.DataFrame(rows)
+
+
+def _table_row(measure, cells, columns):
+    row = {"measure": measure, "networks": int(cells["area"].notna().sum()), "area": np.nan}
+    for name in columns:
+        row[name], row[f"{name}_low"], row[f"{name}_high"] = student_t(cells[name])
+    return row | {"flags": count_flags(cells)}
+
+
+def at(frame, thresholds, metric="validation_accuracy"):
+    """Read the curves at chosen thresholds: mean and 95 % interval over networks.
+
+    Args:
+        frame: DataFrame of `report.read`.
+        thresholds: list of float. Each must have been evaluated.
+        metric: str. A column, such as "validation_accuracy" or "validation_loss".
+
+    Returns:
+        DataFrame. One row for each task, model, level (and reduction, scope, fill where there are several), epoch,
+        threshold and measure: `networks`, the mean of the metric, and its interval as `_low` and `_high`.
+
+    Raises:
+        ValueError: a threshold was not evaluated.
+    """
+    frame = complete(frame)
+    thresholds = np.round(np.atleast_1d(thresholds), 10)
+    absent = sorted(set(thresholds) - set(frame["threshold"]))
+    if absent:
+        known = ", ".join(f"{t:g}" for t in sorted(set(frame["threshold"]))[:25])
+        raise ValueError(
+            f"Expected thresholds among those evaluated ({known}), received {', '.join(f'{t:g}' for t in absent)}."
+        )
+    keys = [*facet_columns(frame), "epoch", "threshold", "measure"]
+    rows = []
+    for values, part in parts(frame[frame["threshold"].isin(thresholds)], keys):
+        mean, low, high = student_t(part[metric])
+        found = {
+            "networks": int(part[metric].notna().sum()),
+            metric: mean,
+            f"{metric}_low": low,
+            f"{metric}_high": high,
+        }
+        rows.append(dict(zip(keys, values, strict=True)) | found)
+    return pd.DataFrame(rows)
+
+
+def latex(frame, digits=3, caption=None, label=None):
+    """Write a table as LaTeX, for the `booktabs` package; an interval follows its mean in brackets.
+
+    Args:
+        frame: DataFrame, such as `report.table`, `report.at` or the `table` or `pairs` of `report.order` return.
+        digits: int. Decimals of numbers that are not whole.
+        caption: str or None.
+        label: str or None. Needs a caption to refer to.
+
+    Returns:
+        str.
+    """
+    merged = _merge_intervals(frame, digits)
+    aligned = "".join("r" if pd.api.types.is_numeric_dtype(frame[name]) else "l" for name in merged)
+    rows = [" & ".join(_escape(_number(value, digits)) for value in row) for row in merged.itertuples(index=False)]
+    head = " & ".join(_escape(str(name).replace("_", " ")) for name in merged)
+    body = [rf"\begin{{tabular}}{{{aligned}}}", r"\toprule", rf"{head} \\", r"\midrule"]
+    body += [rf"{row} \\" for row in rows] + [r"\bottomrule", r"\end{tabular}"]
+    if caption is not None:
+        named = [rf"\label{{{label}}}"] if label else []
+        body = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(caption)}}}", *named, *body, r"\end{table}"]
+    return "\n".join(body) + "\n"
+
+
+def _merge_intervals(frame, digits):
+    """Replace `name`, `name_low` and `name_high` by one column of text, as in "0.31 [0.29, 0.33]"."""
+    merged = frame.copy()
+    for name in frame.columns:
+        ends = [f"{name}_low", f"{name}_high"]
+        if set(ends) <= set(frame.columns):
+            triples = frame[[name, *ends]].itertuples(index=False)
+            merged[name] = [_interval(*triple, digits) for triple in triples]
+            merged = merged.drop(columns=ends)
+    return merged
+
+
+def _interval(middle, low, high, digits):
+    if pd.isna(low):
+        return _number(middle, digits)
+    return "{} [{}, {}]".format(*(_number(value, digits) for value in (middle, low, high)))
+
+
+def _number(value, digits):
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return "--"
+    return f"{value:g}" if float(value).is_integer() else f"{value:.{digits}f}"
+
+
+def _escape(text):
+    r"""Protect what LaTeX would read as a command, as in "weight\_change"."""
+    return "".join(_PROTECTED.get(letter, letter) for letter in text)
+
+
+_PROTECTED = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_PROTECTED |= {letter: rf"\{letter}" for letter in "&%$#_{}"} | {"<": r"$<$", ">": r"$>$"}

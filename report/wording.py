@@ -1,0 +1,123 @@
+"""Sentences that can be pasted into a paper."""
+
+import math
+
+from report.columns import words
+from report.inference import blocks_needed, smallest_p
+from report.scoring import DIRECTIONS, FLAGS, MISSES_CHANCE, SCORES
+
+
+def place(where):
+    """Say where an ordering holds, as in "on mnist/cnn/unit"; over everything, where nothing was split."""
+    return "on " + "/".join(words(name, value) for name, value in where.items()) if where else "overall"
+
+
+def p_value(p):
+    """Write a p-value: three decimals, or "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def count(number, kind):
+    """Write a number of things, as in "1 network" or "20 networks"."""
+    return f"{number} {kind.removesuffix('s') if number == 1 else kind}"
+
+
+def of_pair(group, pair, margin):
+    """Say how two measures compare, the better one first."""
+    claim = {
+        "better": "{better} > {worse}",
+        "better, within the margin": "{better} > {worse}, but practically equal (within {margin:g})",
+        "practically equal": "{better} and {worse} are practically equal (within {margin:g})",
+        "not told apart": "{better} and {worse} are not told apart",
+    }[pair["verdict"]]
+    claim = claim.format(better=pair["better"], worse=pair["worse"], margin=margin)
+    interval = "" if math.isnan(pair["low"]) else f" [{pair['low']:.3f}, {pair['high']:.3f}]"
+    difference = f"median difference {pair['median_difference']:.3f}{interval}"
+    blocks = count(len(group.blocks), group.kind)
+    return f"{place(group.where)}, {claim} ({difference}, {p_value(pair['p_holm'])}, {blocks})"
+
+
+def of_order(group, order, signs, test, score):
+    """Say the whole order, with the test of whether there is any."""
+    chain = order[0] + "".join(f"{sign}{name}" for sign, name in zip(signs, order[1:], strict=True))
+    found = f"F({test['df1']}, {test['df2']}) = {test['f']:.4g}, {p_value(test['p'])}"
+    return (
+        f"{place(group.where)}, {chain} by {score} ({DIRECTIONS[SCORES[score]]}; Friedman test with the Iman-Davenport "
+        f"correction: {found}, {count(len(group.blocks), group.kind)}; {scope(group)})"
+    )
+
+
+def scope(group):
+    """Say what a statement is about: the blocks decide."""
+    about = {"networks": "a statement about this task and architecture", "models": "a statement over architectures"}
+    return about.get(group.kind, "a statement over tasks, each the mean of its seeds")
+
+
+def of_method(options):
+    """Say how pairs were compared, and what the signs mean."""
+    pairs = f"all pairs with {options['against']}" if options["against"] else "all pairs"
+    return (
+        f"Pairs: exact Wilcoxon signed-rank tests, p adjusted by Holm for {pairs}; median paired differences with 95 % "
+        f"BCa bootstrap intervals; > is better at the level {options['alpha']:g}, ~ is not told apart, = is "
+        f"practically equal (within {options['margin']:g})"
+    )
+
+
+def of_doubts(group, pairs, alpha):
+    """Say everything that keeps an ordering from meaning what it seems to.
+
+    Args:
+        group: Group.
+        pairs: int. How many pairs of measures are tested.
+        alpha: float.
+
+    Returns:
+        list of str.
+    """
+    here, (blocks, measures) = place(group.where), group.blocks.shape
+    doubts = [_of_aside(here, group, measure, reason) for measure, reason in group.aside.items()]
+    if group.dropped:
+        dropped = count(group.dropped, "networks")
+        doubts.append(f"{here}, {dropped} left out where a measure has no score, so that all are compared on the same")
+    if measures < 2:
+        doubts.append(f"{here}, there is nothing to order: {count(measures, 'measures')} to compare")
+    elif not blocks:
+        names = ", ".join(group.blocks.columns)
+        doubts.append(f"{here}, no network has all of {names}: averages over different sets of seeds are not compared")
+    elif blocks < 2:
+        doubts.append(f"{here}, no test is possible with {count(blocks, group.kind)}: at least 2 are needed")
+    elif smallest_p(blocks, pairs) > alpha:
+        doubts.append(
+            f"{here}, too few blocks to tell pairs apart: with {count(blocks, group.kind)} and "
+            f"{count(pairs, 'pairs')} no adjusted p-value can fall below {smallest_p(blocks, pairs):.3g}; "
+            f"{blocks_needed(pairs, alpha)} are needed, or fewer comparisons (against=a measure)"
+        )
+    runs = group.cells["run"].nunique(dropna=False)
+    if group.kind == "networks" and runs > 1:
+        doubts.append(f"{here}, networks of {runs} runs are put together; by=[..., 'run'] keeps them apart")
+    return [*doubts, *_of_flags(here, group)]
+
+
+def _of_aside(here, group, measure, reason):
+    if reason != MISSES_CHANCE:
+        return f"{here}, {measure} is left out of the order: it {reason}"
+    cells = group.cells[group.cells["measure"] == measure]
+    cells = cells[cells["flags"].str.contains(MISSES_CHANCE, regex=False)]
+    return (
+        f"{here}, {measure} is left out of the order: everything was to be replaced at threshold 1, yet its loss there "
+        f"is {cells['loss_end'].median():.3g} where chance is {cells['chance_loss'].median():.4g} (median of "
+        f"{count(len(cells), 'curves')}), so not everything was, most likely because of equal importances"
+    )
+
+
+def _of_flags(here, group):
+    """List what is flagged, measure by measure; misses of chance have their own sentences."""
+    found = []
+    for flag, meaning in FLAGS.items():
+        cells = group.cells.assign(hit=group.cells["flags"].str.contains(flag, regex=False))
+        hits = cells.groupby("measure")["hit"].agg(["sum", "size"])
+        listed = [f"{measure} ({hit} of {size})" for measure, hit, size in hits.itertuples() if hit]
+        if listed and not (flag == MISSES_CHANCE and group.aside):
+            names = "all measures" if (hits["sum"] == hits["size"]).all() else ", ".join(listed)
+            found.append(f"{here}, {flag}: {names}; {meaning}")
+    return found

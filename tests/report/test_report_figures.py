@@ -1,0 +1,133 @@
+"""Figures of scores, and tables as LaTeX."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import report
+from report.figures import rank_correlation, setting_means
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+@pytest.fixture(scope="module")
+def scores():
+    from conftest import curve, grid
+
+    offsets = {"random": 0.2, "magnitude": 0.6, "fisher": 0.4}
+    first = grid(offsets, seeds=6, epochs=(1, 5), levels=("weight", "unit"))
+    second = grid({"random": 0.2, "magnitude": 0.3, "fisher": 0.5}, seeds=6, epochs=(1, 5), task="digits", run="b")
+    stuck = [curve([0] * 10 + [0.02], measure="stuck", seed=seed, epoch=5) for seed in range(6)]
+    return report.scores(pd.concat([first, second, *stuck]))
+
+
+def test_heatmap_shows_means_best_on_top(scores):
+    figure = report.heatmap(scores)
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["magnitude", "fisher", "random", "stuck"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["digits\nweight", "mnist\nweight", "mnist\nunit"]
+    means = setting_means(scores)
+    assert [text.get_text() for text in axis.texts][:3] == [f"{mean:.2f}" for mean in means.loc["magnitude"]]
+    assert [text.get_text() for text in axis.texts][-3:] == ["–", "–", "–"]
+    bold = [text.get_fontweight() == "bold" for text in axis.texts]
+    assert bold == [False, True, True, True, False, False] + [False] * 6
+
+
+def test_over_epochs_has_a_panel_for_each_setting(scores):
+    figure = report.over_epochs(scores)
+    panels = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in panels] == ["weight, digits", "weight, mnist", "unit, mnist"]
+    lines = {line.get_label(): line for line in panels[1].get_lines()}
+    assert list(lines) == ["fisher", "magnitude", "random"]
+    expected = scores.query("task == 'mnist' and level == 'weight' and measure == 'fisher'").groupby("epoch")["area"]
+    np.testing.assert_allclose(lines["fisher"].get_ydata(), expected.mean())
+
+
+def test_nothing_to_draw_is_said(make_grid):
+    lost = make_grid({"a": 0.5, "b": 0.4}).assign(chance_loss=np.nan)
+    with pytest.raises(ValueError, match="at least one complete network"):
+        report.over_epochs(lost)
+
+
+def test_rank_correlation_between_settings_by_hand(scores):
+    found = rank_correlation(scores, "settings")
+    # digits: fisher, magnitude, random; mnist: magnitude, fisher, random. One exchange of neighbours of three is 1/2.
+    assert found.loc["digits\nweight", "mnist\nweight"] == pytest.approx(0.5)
+    assert found.loc["mnist\nunit", "mnist\nweight"] == pytest.approx(1)
+
+
+def test_rank_correlation_between_measures(make_grid):
+    frame = make_grid({"a": 0.5, "b": 0.3}, seeds=8, noise=0.05)
+    areas = report.scores(frame).pivot(index="seed", columns="measure", values="area")
+    expected = areas.rank().corr().loc["a", "b"]
+    assert rank_correlation(frame).loc["a", "b"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="received 'tasks'"):
+        rank_correlation(frame, "tasks")
+
+
+def test_agreement_draws_both(scores):
+    for between in ("measures", "settings"):
+        assert between in report.agreement(scores, between).axes[0].get_title()
+
+
+def test_critical_difference_bars_join_what_is_not_told_apart(make_grid):
+    frame = make_grid({"best": 0.8, "good": 0.41, "same": 0.4, "worst": 0.1}, seeds=12, noise=0.02)
+    ordering = report.order(frame, resamples=99)
+    axis = report.critical_difference(ordering).axes[0]
+    bars = [line for line in axis.get_lines() if line.get_linewidth() == 2 and len(set(line.get_ydata())) == 1]
+    assert len(bars) == 1
+    ranks = ordering.table.set_index("measure")["mean_rank"]
+    assert sorted(bars[0].get_xdata()) == sorted(ranks[["good", "same"]])
+    assert axis.get_title() == "mnist, mlp, weight: mean rank over 12 networks"
+    colours = {text.get_text().split(" (")[0]: text.get_color() for text in axis.texts}
+    assert colours["best"] == report.style("best")["color"]
+
+
+def test_critical_difference_refuses_what_it_cannot_draw(make_grid):
+    frame = make_grid({"a": 0.8, "b": 0.5, "c": 0.2}, seeds=4)
+    with pytest.raises(ValueError, match="against one measure"):
+        report.critical_difference(report.order(frame, against="a", resamples=9))
+    with pytest.raises(ValueError, match="two measures and two blocks"):
+        report.critical_difference(report.order(frame[frame["seed"] == 0], resamples=9))
+
+
+@pytest.mark.parametrize("draw", [report.heatmap, report.over_epochs, report.agreement])
+def test_rows_and_scores_give_the_same_figure(make_grid, draw):
+    frame = make_grid({"a": 0.8, "b": 0.5, "c": 0.2}, seeds=3, epochs=(1, 2))
+
+    def texts(figure):
+        return [text.get_text() for axis in figure.axes for text in (*axis.texts, axis.title)]
+
+    assert texts(draw(frame)) == texts(draw(report.scores(frame)))
+
+
+def test_nothing_overlaps(scores):
+    figure = report.over_epochs(scores)
+    figure.draw_without_rendering()
+    boxes = [axis.get_tightbbox() for axis in figure.axes if axis.get_visible()]
+    boxes.append(figure.legends[0].get_window_extent())
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_latex_merges_intervals_and_protects_names():
+    frame = pd.DataFrame(
+        {"measure": ["weight_change", "50%"], "area": [0.25, np.nan], "area_low": [0.2, np.nan], "area_high": [0.3, 1]}
+    )
+    lines = report.latex(frame.assign(networks=[10, 5]), digits=2).splitlines()
+    assert lines[0] == r"\begin{tabular}{lrr}"
+    assert lines[2] == r"measure & area & networks \\"
+    assert lines[4] == r"weight\_change & 0.25 [0.20, 0.30] & 10 \\"
+    assert lines[5] == r"50\% & -- & 5 \\"
+
+
+def test_latex_with_a_caption_is_a_float(make_grid):
+    text = report.latex(report.table(make_grid({"a": 0.5}, seeds=2)), caption="All measures", label="all")
+    assert text.startswith("\\begin{table}\n\\centering\n\\caption{All measures}\n\\label{all}\n\\begin{tabular}")
+    assert text.endswith("\\end{tabular}\n\\end{table}\n")

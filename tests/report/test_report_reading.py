@@ -1,0 +1,190 @@
+"""Every way a results file can be wrong, old, double or unfinished."""
+
+import gzip
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import report
+from report import legacy
+from report.columns import REQUIRED
+
+
+def test_reads_columns_chance_and_source(make_curve, write):
+    path = write(make_curve([0, 0.5, 1]))
+    path.with_suffix(".json").write_text(json.dumps({"chance_loss": 2.3, "chance_accuracy": 0.1, "settings": {}}))
+    frame = report.read(path)
+    assert list(frame.columns) == [*REQUIRED, "chance_loss", "chance_accuracy", "status", "source"]
+    assert frame["chance_loss"].tolist() == [2.3] * 3
+    assert frame["source"].unique().tolist() == [str(path)]
+    assert frame["threshold"].tolist() == [0, 0.5, 1]
+
+
+def test_chance_of_classes_of_regression_and_unknown(make_curve, write):
+    path = write(make_curve([0, 1]))
+    assert report.read(path)["chance_loss"].isna().all()
+    path.with_suffix(".json").write_text(json.dumps({"chance_loss": None, "classes": 4}))
+    assert report.read(path)["chance_loss"].tolist() == [math.log(4)] * 2
+    path.with_suffix(".json").write_text(json.dumps({"chance_loss": 0.5, "chance_accuracy": None, "classes": None}))
+    assert report.read(path)["chance_loss"].tolist() == [0.5] * 2
+    assert report.read(path, chance_loss=7, chance_accuracy=0.2)["chance_accuracy"].tolist() == [0.2] * 2
+
+
+def test_damaged_settings_are_named(make_curve, write):
+    path = write(make_curve([0, 1]))
+    path.with_suffix(".json").write_text("{")
+    with pytest.raises(ValueError, match=r"Expected JSON in .*run\.json"):
+        report.read(path)
+
+
+def test_paths_patterns_folders_and_compressed_files_agree(make_curve, write, tmp_path):
+    first = write(make_curve([0, 1], seed=0), "a.csv")
+    second = write(make_curve([0, 1], seed=1), "b.csv.gz")
+    expected = report.read([first, second])
+    assert len(expected) == 4
+    for paths in (tmp_path, str(tmp_path), [tmp_path], str(tmp_path / "*.csv*"), [first, str(second), tmp_path]):
+        pd.testing.assert_frame_equal(report.read(paths), expected)
+
+
+def test_status_may_be_missing(make_curve, write):
+    assert report.read(write(make_curve([0, 1]), columns=REQUIRED))["status"].tolist() == ["ok", "ok"]
+
+
+def test_last_line_being_written_is_left_out(make_curve, write):
+    path = write(make_curve([0, 0.25, 0.5, 0.75, 1]))
+    whole = path.read_text()
+    for cut in range(1, len(whole.splitlines()[-1]) + 1):
+        path.write_text(whole[: -1 - cut])
+        assert report.read(path)["threshold"].tolist() == [0, 0.25, 0.5, 0.75]
+    path.write_text(whole[:-1])
+    assert len(report.read(path)) == 5
+
+
+def test_missing_file_names_its_neighbours(make_curve, write, tmp_path):
+    write(make_curve([0, 1]))
+    with pytest.raises(FileNotFoundError, match=r"received .*other\.csv.*has run\.csv"):
+        report.read(tmp_path / "other.csv")
+    with pytest.raises(FileNotFoundError, match="no CSV files"):
+        report.read(tmp_path / "nowhere" / "*.csv")
+    with pytest.raises(FileNotFoundError, match="received none"):
+        report.read([])
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \n\n"])
+def test_empty_file(tmp_path, text):
+    (tmp_path / "run.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.csv, found an empty file"):
+        report.read(tmp_path / "run.csv")
+
+
+def test_header_without_rows(make_curve, write):
+    with pytest.raises(ValueError, match="header and no rows"):
+        report.read(write(make_curve([0, 1]).head(0)))
+
+
+def test_missing_columns_are_listed_with_those_found(make_curve, write):
+    path = write(make_curve([0, 1]), columns=["run", "seed", "threshold", "validation_loss"])
+    with pytest.raises(ValueError, match=r"found run, seed, threshold, validation_loss: without task, model, epoch"):
+        report.read(path)
+
+
+def test_other_results_in_a_folder_are_left_out_with_a_warning(make_curve, write, tmp_path):
+    write(make_curve([0, 1]))
+    (tmp_path / "sequential.csv").write_text("strength,accuracy\n1,0.9\n")
+    with pytest.warns(UserWarning, match=r"sequential\.csv"):
+        assert len(report.read(tmp_path)) == 2
+    (tmp_path / "run.csv").unlink()
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="found none"):
+        report.read(tmp_path)
+
+
+def test_text_where_a_number_belongs(make_curve, write):
+    path = write(make_curve([0, 1]))
+    path.write_text(path.read_text() + path.read_text())
+    with pytest.raises(ValueError, match=r"numbers in the column seed of .*run\.csv, found 'seed'"):
+        report.read(path)
+
+
+def test_wrong_number_of_fields_and_damaged_compression(make_curve, write, tmp_path):
+    path = write(make_curve([0, 1]))
+    path.write_text(path.read_text() + "1,2," * 20 + "3\n")
+    with pytest.raises(ValueError, match=r"comma-separated values in .*run\.csv"):
+        report.read(path)
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"run,task\n" * 1000)[:20])
+    with pytest.raises(ValueError, match=r"cut\.csv\.gz"):
+        report.read(tmp_path / "cut.csv.gz")
+
+
+def test_identical_rows_are_one_and_contradictions_an_error(make_curve, write, tmp_path):
+    rows = make_curve([0, 0.5, 1])
+    again = rows.assign(seconds=9.0)
+    assert len(report.read(write(pd.concat([rows, again])))) == 3
+    write(rows.assign(validation_loss=[0.1, 0.7, 2.3]), "copy.csv")
+    with pytest.raises(ValueError, match=r"contradict each other.*threshold=0\.5.*in .*(copy|run)\.csv"):
+        report.read(tmp_path)
+
+
+def test_losses_that_are_not_numbers_are_kept(make_curve, write):
+    rows = make_curve([0, 0.5, 1]).assign(status=["ok", "validation loss is nan", "ok"])
+    rows.loc[1, "validation_loss"] = np.nan
+    frame = report.read(write(rows))
+    assert frame["validation_loss"].isna().tolist() == [False, True, False]
+    assert frame["status"][1] == "validation loss is nan"
+
+
+def test_old_file(make_legacy, tmp_path):
+    path = tmp_path / "validation_loss_over_threshold_TRIAL_7.csv"
+    make_legacy({"SIGN_FLIPPING": [0.03, 0.04, 0.07], "FISHER_MATRIX": [0.03, 1.0, 2.3]}).to_csv(path)
+    frame = report.read(path)
+    assert set(frame["measure"]) == {"sign_stability", "fisher_batched"}
+    assert frame["seed"].unique().tolist() == [7]
+    assert frame["run"].unique().tolist() == ["validation_loss_over_threshold"]
+    assert frame["level"].unique().tolist() == ["weight"]
+    assert frame["epoch"].unique().tolist() == [5]
+    assert frame["validation_loss"].tolist() == [0.03, 0.04, 0.07, 0.03, 1.0, 2.3]
+    unknown = ["task", "model", "scope", "fill", "reduction", "replaced_fraction", "tie_fraction", "chance_loss"]
+    assert frame[unknown].isna().all(axis=None)
+
+
+def test_old_file_without_levels_or_trial(make_legacy, tmp_path):
+    path = tmp_path / "cifar10_medium.csv"
+    make_legacy({"RANDOM": [0.03, 2.3]}).drop(columns="Aggregation Level").to_csv(path)
+    frame = report.read(path)
+    assert frame[["level", "seed"]].isna().all(axis=None)
+    assert frame["run"].unique().tolist() == ["cifar10_medium"]
+
+
+def test_old_file_without_a_column(make_legacy, tmp_path):
+    path = tmp_path / "old_TRIAL_1.csv"
+    make_legacy({"RANDOM": [0.03, 2.3]}).drop(columns="Validation Loss").to_csv(path)
+    with pytest.raises(ValueError, match="without Validation Loss"):
+        report.read(path)
+
+
+def test_old_thresholds_lose_their_last_bits(make_legacy, tmp_path):
+    path = tmp_path / "old_TRIAL_1.csv"
+    make_legacy({"RANDOM": [0.0] * 21}).assign(**{"Threshold Value": [i * (1 / 20) for i in range(21)]}).to_csv(path)
+    assert report.read(path)["threshold"].tolist() == [round(i / 20, 10) for i in range(21)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Fisher Information Matrix", "fisher_batched"),
+        ("FISHER_INFORMATION_MATRIX", "fisher_batched"),
+        ("FisherInformationMatrix", "fisher_batched"),
+        ("SIGN_FLIPPING", "sign_stability"),
+        ("MOMENTUM_BASED", "direction_stability"),
+        ("WEIGHT_CHANGE", "weight_stability"),
+        ("WEIGHT_MAGNITUDE", "magnitude"),
+        ("INVERSE_WEIGHT_MAGNITUDE", "inverse_magnitude"),
+        ("RANDOM", "random"),
+        ("Something New", "something_new"),
+    ],
+)
+def test_old_names(name, expected):
+    snake = legacy.snake_case(name)
+    assert legacy.MEASURES.get(snake, snake) == expected
