@@ -99,19 +99,9 @@ class Partition:
         Returns:
             Ranking.
         """
-        check_choice("reduction", reduction, tuple(REDUCTIONS))
-        _check_like("importances", importances, self._shapes)
-        flat = np.concatenate([np.asarray(a, "float32").ravel() for a in importances])
-        if not (np.isfinite(flat).all() and (flat >= 0).all()):
-            raise ValueError(
-                f"Expected importances that are finite and at least 0, received {np.isnan(flat).sum()} NaN, "
-                f"{np.isinf(flat).sum()} infinite and {(flat < 0).sum()} negative values. Take the absolute value, or "
-                "look for a loss that diverged."
-            )
         ranks = np.full(self._size, np.inf, dtype="float32")
         tied, steps = 0, []
-        for number, scope in enumerate(self._scopes):
-            values = _reduce(flat[scope.positions], scope, reduction)
+        for number, (scope, values) in enumerate(zip(self._scopes, self.values(importances, reduction), strict=True)):
             order, ties = _ascending(values, np.random.default_rng([seed, number]))
             sizes = scope.sizes[order]
             fallen = np.cumsum(sizes)
@@ -124,6 +114,19 @@ class Partition:
         split = np.split(ranks, np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1])
         shaped = [part.reshape(shape) for part, shape in zip(split, self._shapes, strict=True)]
         return Ranking(shaped, tied / self.participating, steps)
+
+    def values(self, importances, reduction="mean"):
+        """Return the importance of each group, as a list of float32 arrays (groups,), one for each scope."""
+        check_choice("reduction", reduction, tuple(REDUCTIONS))
+        _check_like("importances", importances, self._shapes)
+        flat = np.concatenate([np.asarray(a, "float32").ravel() for a in importances])
+        if not (np.isfinite(flat).all() and (flat >= 0).all()):
+            raise ValueError(
+                f"Expected importances that are finite and at least 0, received {np.isnan(flat).sum()} NaN, "
+                f"{np.isinf(flat).sum()} infinite and {(flat < 0).sum()} negative values. Take the absolute value, or "
+                "look for a loss that diverged."
+            )
+        return [_reduce(flat[scope.positions], scope, reduction) for scope in self._scopes]
 
 
 def rank(importances, groups, reduction="mean", scope="layer", model=None, seed=0, variables="all"):

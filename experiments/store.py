@@ -26,14 +26,15 @@ class Store:
         name: str. The run's name; the files are `<name>.csv` and `<name>.json`.
         columns: list of str.
         key: list of str. The columns that name a cell; no two rows share them.
-        about: dict. What the settings file says beside versions, backend, device and commit.
+        about: dict or None. What the settings file says beside versions, backend, device and commit; None: there is no
+            settings file.
 
     Raises:
         ValueError: the file has other columns, or belongs to other settings.
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, folder, name, columns, key, about):
+    def __init__(self, folder, name, columns, key, about=None):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,-]*", name):
             raise ValueError(
                 f"Expected a run's name of letters, digits, '-', '_', '.', ',' and '=', received {name!r}."
@@ -127,7 +128,8 @@ class Store:
         return rows
 
     def _open(self):
-        self._write_settings()
+        if self._about is not None:
+            self._write_settings()
         text = self.path.read_bytes() if self.path.exists() else b""
         if not text and self._packed.exists():
             text = gzip.decompress(self._packed.read_bytes())

@@ -5,6 +5,7 @@ replaces those that rank below it, and one row says what the validation loss bec
 """
 
 import hashlib
+import itertools
 import time
 import warnings
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import tasks
 import thresholding
 from engine import evaluation, losses, structure, training
 from experiments import checkpoints
+from experiments.agreement import Agreement
 from experiments.settings import GridSettings
 from experiments.store import Store
 from importance._evidence import Evidence
@@ -68,7 +70,8 @@ class Grid:
 
     Attributes:
         settings: GridSettings.
-        store: experiments.store.Store.
+        store: experiments.store.Store. How far the measures' scores themselves agree is in `<out>/agreement/`; see
+            `experiments.agreement`.
         timings: dict. Seconds of the last `run` spent "training", "scoring", "evaluating", and in "total".
 
     Raises:
@@ -96,6 +99,7 @@ class Grid:
             "xla": structure.xla(self._model),
         }
         self.store = Store(out, self.settings.name, COLUMNS, KEY, about)
+        self._agreement = Agreement(self.store.folder / "agreement", self.settings, self._partitions)
         self.timings = {}
 
     def estimate(self):
@@ -147,6 +151,7 @@ class Grid:
         finally:
             self._bar.close()
             self.store.close()
+            self._agreement.close()
         self.timings["total"] = time.perf_counter() - start
         self._watch.last()
         return self.store.frame()
@@ -173,7 +178,7 @@ class Grid:
         self._partitions = {
             (level, scope): thresholding.Partition(groups[level], self._model, scope, s.variables)
             for level in s.levels
-            for scope in s.scopes
+            for scope in thresholding.SCOPES  # the agreement of scores is told for both
         }
 
     def _evaluated(self, task):
@@ -244,6 +249,7 @@ class Grid:
         s = self.settings
         with self._timed("scoring"):
             scores = self._scores(task, seed, {measure for _, _, _, measure in missing})
+            self._agreement.append(seed, epoch, scores)
         weights = training.values(self._model.trainable_variables)
         fill = self._evaluator.place(thresholding.replacements(weights, s.fill, seed, self._initial))
         seen = {}
@@ -315,10 +321,10 @@ class Grid:
         s = self.settings
         scores = [np.random.default_rng(0).random(part.shape) for part in structure.parts(self._model)]
         keys = set()
-        for partition in self._partitions.values():
-            for reduction in s.reductions:
-                ranking = partition.rank(scores, reduction)
-                keys |= set(_cell_keys(ranking, ranking.replaced(s.thresholds), partition.participating))
+        for level, scope, reduction in itertools.product(s.levels, s.scopes, s.reductions):
+            partition = self._partitions[level, scope]
+            ranking = partition.rank(scores, reduction)
+            keys |= set(_cell_keys(ranking, ranking.replaced(s.thresholds), partition.participating))
         shared = keys & {"none", "all"}
         return len(shared) + len(keys - shared) * len(s.measures)
 
