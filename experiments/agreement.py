@@ -16,7 +16,8 @@ class Agreement:
     """The CSV `<folder>/<run name>.csv`: a row for each pair of measures, once, at each checkpoint of a grid.
 
     `spearman` is the rank correlation of the groups' importances; in scope "layer" that within each layer, averaged
-    over layers (those in which both measures tell groups apart). It is NaN where a measure gives all groups the same.
+    over layers (those in which both measures tell groups apart). It is NaN where a measure gives all groups the same,
+    and rounded to four decimals.
 
     Args:
         folder: str or path.
@@ -48,7 +49,7 @@ class Agreement:
                     found = correlations(values)
                     groups = sum(map(len, next(iter(values.values()))))
                     rows += [
-                        {**pair, "groups": groups, "spearman": found[pair["measure"], pair["other"]]}
+                        {**pair, "groups": groups, "spearman": round(found[pair["measure"], pair["other"]], 4)}
                         for pair in missing
                     ]
         self._store.append(rows)
