@@ -16,6 +16,7 @@ from engine import structure
 REDUCTIONS = {"mean": np.add, "sum": np.add, "minimum": np.minimum, "maximum": np.maximum}
 SCOPES = ("layer", "model")
 FILLS = ("noise", "zero", "initial")
+_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
 def check_choice(name, value, choices):
@@ -105,7 +106,8 @@ class Partition:
             order, ties = _ascending(values, np.random.default_rng([seed, number]))
             sizes = scope.sizes[order]
             fallen = np.cumsum(sizes)
-            group_ranks = ((fallen - sizes) / fallen[-1]).astype("float32")
+            # In float32 the last of 2**25 ranks and more would round to 1, and its weights would never fall.
+            group_ranks = np.minimum(((fallen - sizes) / fallen[-1]).astype("float32"), _BELOW_ONE)
             by_group = np.empty(len(order), dtype="float32")
             by_group[order] = group_ranks
             ranks[scope.positions] = by_group if scope.ids is None else by_group[scope.ids]
@@ -175,6 +177,7 @@ def threshold(weights, ranks, t, fill="zero", seed=0, initial=None):
     """
     if not 0 <= t <= 1:
         raise ValueError(f"Expected a threshold from 0 to 1, the fraction of weights to replace, received {t!r}.")
+    _check_like("ranks", ranks, [np.shape(w) for w in weights])
     new = replacements(weights, fill, seed, initial)
     t = np.float32(t)
     return [np.where(r < t, n, w).astype("float32") for r, n, w in zip(ranks, new, weights, strict=True)]

@@ -1,6 +1,6 @@
 """Time the importance measures against a loop of one-example backward passes, side by side in one run.
 
-    python benchmarks/importance.py [--examples 5000] [--models mlp,cnn] [--loop 200] [--eager 30]
+    python -m benchmarks.importance [--examples 5000] [--models mlp,cnn] [--loop 200] [--eager 30]
 
 Three ways to the same numbers, on MNIST:
 
@@ -15,14 +15,11 @@ the rounds is taken. Peak memory is the process's high-water mark; each model ru
 
 import argparse
 import os
-import pathlib
-import platform
 import resource
 import subprocess
 import sys
-import time
 
-sys.path[0] = str(pathlib.Path(__file__).parents[1])  # the repository, not this folder
+from benchmarks import timing
 
 MEASURES = {"fisher_empirical": "square", "mas": "abs"}
 
@@ -40,22 +37,18 @@ def main():
     if given.one:
         return compare(given)
     for number, model in enumerate(given.models.split(",")):
-        command = [sys.executable, __file__, *sys.argv[1:], "--models", model, "--one"]
+        command = [sys.executable, "-m", "benchmarks.importance", *sys.argv[1:], "--models", model, "--one"]
         subprocess.run(command, check=True, env={**os.environ, "WEIGHTWISE_BENCHMARK_PART": str(number)})
 
 
 def compare(given):
     import importance
     import tasks
-    from engine import backend
 
     if os.environ.get("WEIGHTWISE_BENCHMARK_PART", "0") == "0":
         print(
-            f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; device {backend.device()}"
-        )
-        print("; ".join(f"{name} {version}" for name, version in backend.versions().items()))
-        print(
-            f"{given.examples} examples; loops timed on {given.loop} (compiled) and {given.eager} (eager), scaled up\n"
+            f"{timing.machine()}\n{given.examples} examples; loops timed on {given.loop} (compiled) and {given.eager} "
+            "(eager), scaled up\n"
         )
         print("model measure           ours s   loop s   eager s   loop/ours  eager/ours  extra peak MiB")
     task = tasks.load("mnist")
@@ -72,9 +65,9 @@ def compare(given):
         extra = peak() - before
         loop, eager = loops(model, task.loss, MEASURES[name], name)
         for _ in range(given.rounds):
-            seconds["ours"].append(timed(ours))
-            seconds["loop"].append(timed(loop, x[: given.loop], y) * given.examples / given.loop)
-            seconds["eager"].append(timed(eager, x[: given.eager], y) * given.examples / given.eager)
+            seconds["ours"].append(timing.seconds(ours))
+            seconds["loop"].append(timing.seconds(loop, x[: given.loop], y) * given.examples / given.loop)
+            seconds["eager"].append(timing.seconds(eager, x[: given.eager], y) * given.examples / given.eager)
         mine, compiled, plain = (sorted(times)[len(times) // 2] for times in seconds.values())
         print(
             f"{given.models:5} {name:17} {mine:7.2f}  {compiled:7.2f}  {plain:8.1f}   {compiled / mine:9.1f}  "
@@ -112,14 +105,8 @@ def loops(model, loss, transform, measure):
     ways = [backend.compiled(add_one, xla=xla) for xla in ((True, False) if backend.NAME == "tensorflow" else (True,))]
     for step in ways:
         run(step, x[:2], y)
-    fastest = min(ways, key=lambda step: timed(lambda: run(step, x, y)))
+    fastest = min(ways, key=lambda step: timing.seconds(lambda: run(step, x, y)))
     return (lambda x, y: run(fastest, x, y)), (lambda x, y: run(add_one, x, y))
-
-
-def timed(function, *arguments):
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
 
 
 def peak():

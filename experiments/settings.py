@@ -20,7 +20,7 @@ class GridSettings:
     Attributes:
         task: str. A file in `tasks/`.
         model: str. A name among the task's models, or "custom-<hash>" for a model of the user's.
-        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits").
+        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all.
         levels: tuple of str. Files in `aggregation/`.
         reductions: tuple of str. How a group's importance comes from its members'.
         scopes: tuple of str. "layer" and/or "model".
@@ -43,7 +43,7 @@ class GridSettings:
 
     task: str
     model: str
-    measures: tuple
+    measures: tuple | None = None
     levels: tuple = ("weight", "unit")
     reductions: tuple = ("mean",)
     scopes: tuple = ("layer",)
@@ -66,11 +66,14 @@ class GridSettings:
     def __post_init__(self):
         put = object.__setattr__
         put(self, "thresholds", _thresholds(self.thresholds))
+        if self.measures is None:
+            put(self, "measures", importance.names())
         for name in ("measures", "levels", "reductions", "scopes", "seeds"):
             put(self, name, _several(name, getattr(self, name)))
-        for name in ("labels", "variables"):
+        for name, whole in (("labels", None), ("variables", "all")):
             value = getattr(self, name)
-            put(self, name, value if value is None or isinstance(value, str) else tuple(value))
+            if value is not whole and not (isinstance(value, str) and value == whole):
+                put(self, name, _several(name, value))
         _check_names("task", (self.task,), tasks.names())
         _check_names("level", self.levels, aggregation.names())
         put(self, "measures", tuple(importance.load(measure).name for measure in self.measures))
@@ -103,14 +106,12 @@ class GridSettings:
 
     def as_dict(self):
         """Return the settings as JSON knows them."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return _plain(dataclasses.asdict(self))
 
 
-_DEFAULTS = {
-    field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
-    for field in dataclasses.fields(GridSettings)
-    if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-}
+def _plain(value):
+    """Return a value as JSON knows it: tuples as lists, NumPy's numbers as Python's."""
+    return json.loads(json.dumps(value, default=np.generic.item))
 
 
 def _thresholds(given):
@@ -147,3 +148,13 @@ def _check_count(name, value, least=1, optional=False):
         return
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"Expected {name} to be a whole number of at least {least}, received {value!r}.")
+
+
+_DEFAULTS = _plain(
+    {
+        field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
+        for field in dataclasses.fields(GridSettings)
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    }
+)
+_DEFAULTS["thresholds"] = list(_thresholds(_DEFAULTS["thresholds"]))

@@ -103,13 +103,12 @@ class Store:
                 f"Expected a folder that can be written, received {self.folder}. Choose another `out`."
             )
 
+    def _content(self):
+        text = self.path.read_bytes() if self.path.exists() else b""
+        return gzip.decompress(self._packed.read_bytes()) if not text and self._packed.exists() else text
+
     def _read(self):
-        if self.path.exists():
-            text = self.path.read_bytes()
-        elif self._packed.exists():
-            text = gzip.decompress(self._packed.read_bytes())
-        else:
-            return []
+        text = self._content()
         whole = text[: text.rfind(b"\n") + 1].decode(errors="replace")  # what a crash cut off is not a row
         reader = csv.DictReader(io.StringIO(whole))
         if reader.fieldnames and reader.fieldnames != self._columns:
@@ -130,9 +129,7 @@ class Store:
     def _open(self):
         if self._about is not None:
             self._write_settings()
-        text = self.path.read_bytes() if self.path.exists() else b""
-        if not text and self._packed.exists():
-            text = gzip.decompress(self._packed.read_bytes())
+        text = self._content()
         self._file = self.path.open("r+b" if self.path.exists() else "w+b")
         end = text.rfind(b"\n") + 1
         if end == 0:

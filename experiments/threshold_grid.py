@@ -72,6 +72,7 @@ class Grid:
         settings: GridSettings.
         store: experiments.store.Store. How far the measures' scores themselves agree is in `<out>/agreement/`; see
             `experiments.agreement`.
+        chance: dict. The `chance_loss` and the `chance_accuracy` (None for regression) of guessing.
         timings: dict. Seconds of the last `run` spent "training", "scoring", "evaluating", and in "total".
 
     Raises:
@@ -91,10 +92,11 @@ class Grid:
         if model is None:
             self.settings = GridSettings(model=first.models[0], **settings)
         self._prepare(first)
+        accuracy = None if first.classes is None else 1 / first.classes
+        self.chance = {"chance_loss": first.chance_loss, "chance_accuracy": accuracy}
         about = {
             "settings": self.settings.as_dict(),
-            "chance_loss": first.chance_loss,
-            "chance_accuracy": None if first.classes is None else 1 / first.classes,
+            **self.chance,
             "classes": first.classes,
             "xla": structure.xla(self._model),
         }
@@ -238,13 +240,18 @@ class Grid:
         return 0
 
     def _train(self, task, seed, epochs):
-        def show(epoch, logs):
-            self._bar.set_postfix_str(f"seed {seed}, epoch {epoch}, loss {logs['loss']:.4f}")
+        bar = tqdm(
+            total=len(epochs), desc=f"seed {seed}, training", unit="epoch", leave=False, disable=self._bar.disable
+        )
 
-        self._bar.set_postfix_str(f"seed {seed}, training to epoch {epochs[-1]}")
-        with self._timed("training"):
+        def show(epoch, logs):
+            bar.update()
+            bar.set_postfix_str(f"epoch {epoch}, loss {logs['loss']:.4f}")
+
+        with self._timed("training"), bar:
             training.train(self._model, task.x_train, task.y_train, epochs, self.settings.batch_size, seed, show)
 
+    @np.errstate(over="ignore", invalid="ignore")  # a network that diverged is told of in the rows' status
     def _evaluate_checkpoint(self, task, seed, epoch, missing):
         s = self.settings
         with self._timed("scoring"):

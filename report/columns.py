@@ -126,3 +126,34 @@ def same(frame, names, values):
     for name, value in zip(names, values, strict=True):
         keep &= (frame[name].isna() if pd.isna(value) else frame[name] == value).to_numpy()
     return frame[keep]
+
+
+def last(frame):
+    """Select the rows of each run's last checkpoint."""
+    return frame[frame["epoch"] == frame.groupby("run", dropna=False)["epoch"].transform("max")]
+
+
+def among(names, frame):
+    """Keep the measures among `names` that occur in a frame; all that occur, if none does."""
+    there = set(frame["measure"])
+    return [name for name in names if name in there] or sorted(there)
+
+
+def runs(frame):
+    """Describe each run in a frame.
+
+    Returns:
+        DataFrame. One row a run: its task and model, how many networks (`seeds`), measures, levels and thresholds, the
+        epochs of its checkpoints, rows, and `failed` rows.
+    """
+    rows = []
+    for (run,), part in parts(frame, ["run"]):
+        counts = {name: part[column].nunique() for name, column in _COUNTED.items()}
+        epochs = ", ".join(f"{epoch:g}" for epoch in sorted(part["epoch"].unique()))
+        failed = int((part["status"] != "ok").sum())
+        names = {name: ", ".join(map(str, part[name].unique())) for name in ("task", "model", "level", "scope", "fill")}
+        rows.append({"run": run, **names, **counts, "epochs": epochs, "rows": len(part), "failed": failed})
+    return pd.DataFrame(rows).set_index("run")
+
+
+_COUNTED = {"seeds": "seed", "measures": "measure", "thresholds": "threshold"}

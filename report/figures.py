@@ -34,7 +34,7 @@ def heatmap(frame, score="area", by=EVERYTHING, epoch=None):
     means = means.loc[means.mul(SCORES[score]).rank().mean(axis=1).sort_values(kind="stable").index]
     rows, columns = means.shape
     figure, axes = panels(1, 1, (2.6 + 0.55 * columns, 1.4 + 0.22 * rows))
-    _matrix(axes[0, 0], means, (0, 1), "cividis_r" if SCORES[score] > 0 else "cividis")
+    draw_matrix(axes[0, 0], means, (0, 1), "cividis_r" if SCORES[score] > 0 else "cividis")
     best = means.mul(SCORES[score]).rank(method="min") == 1
     for text, bold in zip(axes[0, 0].texts, best.to_numpy().ravel(), strict=True):
         text.set_fontweight("bold" if bold else "normal")
@@ -55,7 +55,7 @@ def setting_means(frame, score="area", by=EVERYTHING, epoch=None):
     return pd.DataFrame({name: group.blocks.mean() for name, group in named.items()}, index=measures)
 
 
-def _matrix(axis, values, limits, palette):
+def draw_matrix(axis, values, limits, palette):
     """Draw a matrix as coloured cells with their numbers; missing ones are dashes on white."""
     import seaborn as sns
 
@@ -163,7 +163,7 @@ def agreement(frame, between="measures", score="area"):
     side = 0.42 * len(matrix)
     longest = max(len(line) for name in matrix for line in str(name).split("\n"))
     figure, axes = panels(1, 1, (1.2 + 0.07 * longest + side, 1.0 + 0.07 * longest + 0.6 * side))
-    _matrix(axes[0, 0], matrix, (-1, 1), "PuOr")
+    draw_matrix(axes[0, 0], matrix, (-1, 1), "PuOr")
     axes[0, 0].set_title(f"rank correlation of {score.replace('_', ' ')} between {between}")
     return figure
 

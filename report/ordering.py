@@ -27,6 +27,7 @@ class Ordering:
             the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of those ranks), and `flags`.
             Measures that are left out come last, without numbers.
         sentences: list of str. For each group its order, the neighbours in it, and every doubt; at last the method.
+        summary: str. The sentences without those on single pairs, one a line.
         pairs: DataFrame. One row for each group and pair of measures: `better`, `worse`, `median_difference` (positive,
             in the direction of better) with its 95 % BCa interval (`low`, `high`), `p`, `p_holm`, `improvement` (how
             often the better one is better) and `verdict`.
@@ -38,6 +39,7 @@ class Ordering:
 
     table: pd.DataFrame
     sentences: list
+    summary: str
     pairs: pd.DataFrame
     tests: pd.DataFrame
     flagged: pd.DataFrame
@@ -49,6 +51,11 @@ class Ordering:
 
     def __str__(self):
         return "\n".join(self.sentences)
+
+    @property
+    def drawable(self):
+        """Whether `report.critical_difference` has a group to draw: two measures and two blocks."""
+        return bool(((self.tests["blocks"] > 1) & (self.tests["measures"] > 1)).any())
 
 
 def order(
@@ -103,9 +110,11 @@ def order(
     options = {"against": against, "margin": margin, "alpha": alpha, "resamples": resamples, "seed": seed}
     found = [_order_group(group, score, options) for group in groups(frame, by, score, epoch)]
     tables, sentences, pairs, tests, flagged = zip(*found, strict=True)
+    full, short = ([*itertools.chain(*lists), wording.of_method(options)] for lists in zip(*sentences, strict=True))
     return Ordering(
         pd.concat(tables, ignore_index=True),
-        [*itertools.chain.from_iterable(sentences), wording.of_method(options)],
+        full,
+        "\n".join(short),
         pd.concat(pairs, ignore_index=True),
         pd.DataFrame(list(tests)),
         pd.concat(flagged, ignore_index=True),
@@ -122,7 +131,8 @@ def _order_group(group, score, options):
     pairs = _pairs(group, score, options) if enough else []
     names = list(table["measure"][table["rank"].notna()]) if "rank" in table else []
     doubts = wording.of_doubts(group, _pair_count(group, options["against"]), options["alpha"])
-    sentences = [*_sentences(group, names, pairs, test, score, options["margin"]), *doubts]
+    order_first = _sentences(group, names, pairs, test, score, options["margin"])
+    sentences = [*order_first, *doubts], [*order_first[:1], *doubts]
     size = {"blocks": len(group.blocks), "blocks_are": group.kind, "measures": group.blocks.shape[1]}
     where = pd.DataFrame([group.where | pair for pair in pairs])
     return table, sentences, where, group.where | size | test, _flagged(group, score)

@@ -99,19 +99,20 @@ def _read_or_skip(file, strict):
 
 def read_file(file):
     """Read one file; `read` says the rest."""
-    table = _parse(file)
+    table = parse(file)
     stem = file.name.removesuffix(".gz").removesuffix(".csv")
     if legacy.is_legacy(table.columns):
-        _require(table, legacy.COLUMNS, file)
+        require(table, legacy.COLUMNS, file)
         table = legacy.translate(table, stem)
     else:
-        _require(table, REQUIRED, file)
+        require(table, REQUIRED, file)
     frame = complete(table).assign(source=str(file), **_chance(file.with_name(f"{stem}.json")))
     frame = frame[[*REQUIRED, *CHANCE, *MISSING]]
     return _typed(frame, file)
 
 
-def _parse(file):
+def parse(file):
+    """Read a CSV file, without a last line that is still being written."""
     text = _whole_lines(_text(file))
     if not text.strip():
         raise ValueError(f"Expected results in {file}, found an empty file. Remove it, or run the experiment again.")
@@ -150,7 +151,8 @@ def _whole_lines(text):
     return text if whole else head + newline
 
 
-def _require(table, names, file):
+def require(table, names, file):
+    """Raise if columns are missing."""
     absent = [name for name in names if name not in table.columns]
     if absent:
         raise ValueError(

@@ -1,6 +1,36 @@
-"""Write figures to files."""
+"""Write figures and tables to files."""
 
 import pathlib
+
+from report.tabulating import latex
+
+
+class Album:
+    """Keep the figures and tables of a notebook, if a folder is named.
+
+    Args:
+        folder: str, Path or None. None keeps nothing.
+
+    Example:
+        >>> keep = report.Album("figures")                   # doctest: +SKIP
+        >>> keep("curves", report.curves(frame))             # doctest: +SKIP
+    """
+
+    def __init__(self, folder=None):
+        self.folder = None if folder is None else pathlib.Path(folder)
+
+    def __call__(self, name, figure):
+        """Write a figure as `<folder>/<name>.png` and `.pdf`; return it, so that the notebook shows it."""
+        if self.folder is not None:
+            save(figure, self.folder / name)
+        return figure
+
+    def table(self, name, frame):
+        """Write a table as `<folder>/<name>.tex`; return it."""
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / f"{name}.tex").write_text(latex(frame), encoding="utf-8")
+        return frame
 
 
 def save(figure, path_stem, formats=("png", "pdf")):

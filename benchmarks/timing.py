@@ -1,0 +1,43 @@
+"""What the benchmarks share: who is measured, where, and the ways in turn, so that a machine's drift hits all alike."""
+
+import os
+import platform
+import statistics
+import time
+
+
+def machine():
+    """Describe the machine and the versions, in two lines."""
+    from engine import backend  # which loads a framework; a process that only starts others needs none
+
+    versions = "; ".join(f"{name} {version}" for name, version in backend.versions().items())
+    cores, load = os.cpu_count(), os.getloadavg()[0]
+    return (
+        f"{platform.platform()}, {cores} cores, load {load:.1f}; backend {backend.NAME}; {backend.device()}\n{versions}"
+    )
+
+
+def seconds(function, *arguments):
+    """Time one call."""
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
+def in_turn(ways, rounds):
+    """Call each way once to compile, then all of them in turn.
+
+    Args:
+        ways: dict from name to a function without arguments.
+        rounds: int.
+
+    Returns:
+        dict from name to the median seconds of a call.
+    """
+    for function in ways.values():
+        function()
+    times = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, function in ways.items():
+            times[name].append(seconds(function))
+    return {name: statistics.median(values) for name, values in times.items()}

@@ -1,0 +1,159 @@
+"""How far measures agree on which weights matter, and with the truth: rank correlations of their scores."""
+
+import numpy as np
+import pandas as pd
+
+from report.columns import last, parts, title, varying
+from report.drawing import choose
+from report.figures import draw_matrix
+from report.intervals import student_t
+from report.reading import find, parse, require
+from report.style import colours, house_style, panels
+
+WHERE = ["task", "model", "level", "reduction", "scope"]
+PAIR = ["run", "seed", "epoch", *WHERE, "measure", "other"]
+COLUMNS = [*PAIR, "groups", "spearman"]
+SCOPES = {"layer": "within layers", "model": "over the whole network"}
+
+
+def read_agreement(paths):
+    """Read how the measures' scores agree: what a grid writes to `agreement/`.
+
+    Args:
+        paths: str, Path or list of them. Files (`.csv`, `.csv.gz`), patterns, or folders.
+
+    Returns:
+        DataFrame. One row for each network x epoch x level x reduction x scope and ordered pair of measures: `groups`,
+        and `spearman`, the rank correlation of the groups' scores (-1 to 1; missing where a measure tells no groups
+        apart). Each pair stands in both orders.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file is empty or lacks columns.
+    """
+    frames = []
+    for file in find(paths):
+        table = parse(file)
+        require(table, COLUMNS, file)
+        frames.append(table[COLUMNS])
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates()
+    turned = frame.rename(columns={"measure": "other", "other": "measure"})[COLUMNS]
+    both = pd.concat([frame, turned], ignore_index=True)
+    twice = both[both.duplicated(PAIR)]
+    if len(twice):
+        raise ValueError(
+            f"Expected each pair of measures once, found {len(twice)} rows that contradict others, such as "
+            f"{twice.iloc[0].to_dict()}. Are these different runs of one name?"
+        )
+    return both
+
+
+def against(frame, measure="deletion", epoch=None):
+    """Say how well every measure's scores agree with one measure's; with `deletion`, the true rise of the loss.
+
+    Args:
+        frame: DataFrame of `read_agreement`.
+        measure: str. The measure to compare with.
+        epoch: int or None. The checkpoint. Defaults to each run's last.
+
+    Returns:
+        DataFrame. One row for each task, model, level, reduction, scope and measure, best first: `networks`, the mean
+        `spearman` with `_low` and `_high`, its 95 % Student's t interval over networks, and the number of `groups`.
+    """
+    frame = choose(_at(frame, epoch), {"other": [measure]})
+    rows = []
+    for values, part in parts(frame, WHERE):
+        found = []
+        for (name,), cells in parts(part, ["measure"]):
+            mean, low, high = student_t(cells["spearman"])
+            row = {"measure": name, "networks": int(cells["spearman"].notna().sum()), "spearman": mean}
+            row |= {"spearman_low": low, "spearman_high": high, "groups": int(cells["groups"].iloc[0])}
+            found.append(dict(zip(WHERE, values, strict=True)) | row)
+        rows += sorted(found, key=lambda row: -row["spearman"] if np.isfinite(row["spearman"]) else np.inf)
+    return pd.DataFrame(rows)
+
+
+@house_style
+def truth(frame, measure="deletion", level="unit", epoch=None):
+    """Draw `against` at one level: a point for each measure with its 95 % interval over networks.
+
+    Columns are tasks, models (and reductions); within each, filled points correlate within layers, hollow ones over
+    the whole network. The measure that agrees best within layers, averaged over columns, stands on top.
+
+    Returns:
+        Figure.
+    """
+    found = choose(against(frame, measure, epoch), {"level": [level]})
+    within = found[found["scope"] == "layer"] if "layer" in set(found["scope"]) else found
+    order = within.groupby("measure")["spearman"].mean().sort_values(na_position="first").index
+    names = varying(found, ["task", "model", "reduction"]) or ["task", "model"]
+    columns = parts(found, names)
+    figure, axes = panels(
+        1, len(columns), (1.7 + 2.3 * len(columns), 1.2 + 0.17 * len(order)), sharex=True, sharey=True
+    )
+    for axis, (values, part) in zip(axes[0], columns, strict=True):
+        for (scope,), points in parts(part, ["scope"]):
+            _points(axis, points.set_index("measure").reindex(order), scope)
+        axis.axvline(0, color="#444444", linewidth=0.8, zorder=1)
+        groups = part["groups"].iloc[0]
+        axis.set_title(f"{title(names, values)}\n{part['networks'].max()} networks, {groups} {level}s")
+        axis.set_yticks(range(len(order)), order)
+        axis.set_xlim(-1.05, 1.05)
+        axis.set_xlabel(f"rank correlation with {measure}")
+    entries = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _points(axis, points, scope):
+    hollow = {"markerfacecolor": "white"} if scope == "model" else {}
+    shift = -0.18 if scope == "model" else 0.18
+    for place, (name, row) in enumerate(points.iterrows()):
+        colour = colours([name])[name]
+        ends = [[row["spearman"] - row["spearman_low"]], [row["spearman_high"] - row["spearman"]]]
+        look = {"fmt": "o", "color": colour, "elinewidth": 1, "markersize": 4, **hollow}
+        axis.errorbar([row["spearman"]], [place + shift], xerr=None if np.isnan(ends).any() else ends, **look)
+    axis.plot([], [], "o", color="#444444", label=SCOPES.get(scope, scope), **hollow)
+
+
+@house_style
+def alike(frame, level="weight", scope="layer", epoch=None):
+    """Draw how far the scores of every two measures agree at one level: their mean rank correlation over networks.
+
+    Args:
+        frame: DataFrame of `read_agreement`.
+        level, scope: str.
+        epoch: int or None. The checkpoint. Defaults to each run's last.
+
+    Returns:
+        Figure. Measures that agree stand beside each other.
+    """
+    frame = choose(_at(frame, epoch), {"level": [level], "scope": [scope]})
+    means = frame.pivot_table("spearman", "measure", "other", dropna=False)
+    means = means.mask(np.eye(len(means), dtype=bool), 1.0)
+    order = _seriated(means)
+    means = means.loc[order, order].rename_axis(index=None, columns=None)
+    side = 0.34 * len(means)
+    figure, axes = panels(1, 1, (2.4 + side, 2.0 + 0.6 * side))
+    draw_matrix(axes[0, 0], means, (-1, 1), "PuOr")
+    tasks = ", ".join(title(["task", "model"], values) for values, _ in parts(frame, ["task", "model"]))
+    axes[0, 0].set_title(f"rank correlation of {level} scores {SCOPES[scope]} ({tasks})")
+    return figure
+
+
+def _seriated(means):
+    """Put alike measures beside each other: the leaves of an average-linkage tree, in their best order."""
+    from scipy.cluster import hierarchy
+    from scipy.spatial.distance import squareform
+
+    if len(means) < 3:
+        return list(means.index)
+    distance = squareform(1 - means.fillna(0).to_numpy(), checks=False)
+    tree = hierarchy.linkage(distance, "average", optimal_ordering=True)
+    return list(means.index[hierarchy.leaves_list(tree)])
+
+
+def _at(frame, epoch):
+    if epoch is not None:
+        return choose(frame, {"epoch": [epoch]})
+    return last(frame)

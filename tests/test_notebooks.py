@@ -1,0 +1,102 @@
+"""The notebooks run from top to bottom, as a user runs them, on the backend that is being tested."""
+
+import ast
+import pathlib
+
+import nbformat
+import papermill
+import pytest
+
+import report
+from report.columns import ROW
+
+HERE = pathlib.Path(__file__).parents[1]
+TINY = {
+    "task": "digits",
+    "measures": ["random", "magnitude", "fisher", "deletion", "weight_change"],
+    "levels": ["weight", "unit"],
+    "thresholds": 5,
+    "epochs": 12,
+    "every": 6,
+    "seeds": [0, 1],
+}
+
+
+def execute(name, folder, **parameters):
+    """Run a notebook in the project's root, and return it with its outputs."""
+    path = folder / name
+    papermill.execute_notebook(HERE / name, path, parameters, cwd=HERE, progress_bar=False)
+    return nbformat.read(path, as_version=4)
+
+
+def printed(notebook):
+    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    return "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
+
+
+def pictures(notebook):
+    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("notebooks")
+
+
+@pytest.fixture(scope="module")
+def main(folder):
+    return execute("main.ipynb", folder, out=str(folder / "data"), **TINY)
+
+
+@pytest.fixture(scope="module")
+def analysis(folder, main):
+    files = {"files": [str(folder / "data")], "agreement": [str(folder / "data" / "agreement")], "pruning": []}
+    return execute("analysis.ipynb", folder, figures=str(folder / "figures"), **files)
+
+
+def test_main_leaves_each_cell_once(folder, main):
+    frame = report.read(folder / "data")
+    assert len(frame) == 2 * 2 * 5 * 2 * 5
+    assert not frame.duplicated(ROW).any()
+    assert (frame["status"] == "ok").all()
+
+
+def test_main_says_what_it_costs_shows_a_figure_and_names_the_file(folder, main):
+    assert "200 evaluations asked for, 0 of them done" in printed(main)
+    assert pictures(main) == 1
+    assert str(next((folder / "data").glob("*.csv"))) in printed(main)
+
+
+def test_main_run_again_computes_nothing(folder, main):
+    before = next((folder / "data").glob("*.csv")).read_bytes()
+    again = execute("main.ipynb", folder, out=str(folder / "data"), **TINY)
+    assert "200 of them done" in printed(again)
+    assert next((folder / "data").glob("*.csv")).read_bytes() == before
+
+
+def test_analysis_orders_and_draws(folder, analysis):
+    text = printed(analysis)
+    assert "on digits/mlp/weight, " in text
+    assert "too few blocks to tell pairs apart" in text
+    written = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert {"heatmap", "critical-difference", "settings", "truth", "alike"} <= written
+    assert {path.stem for path in (folder / "figures").glob("*.pdf")} == written
+    assert {path.stem for path in (folder / "figures").glob("*.tex")} == {"scores", "orderings", "truth"}
+    assert pictures(analysis) >= len(written)
+
+
+def test_analysis_of_one_network_says_what_it_cannot_do(folder, main):
+    one = folder / "one"
+    execute("main.ipynb", folder, out=str(one), **(TINY | {"seeds": [3], "epochs": 6}))
+    files = {"files": [str(one)], "agreement": [str(one / "agreement")], "pruning": []}
+    assert "no test is possible with 1 network" in printed(execute("analysis.ipynb", folder, **files))
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(HERE.glob("*.ipynb"))])
+def test_one_cell_of_plain_parameters(name):
+    notebook = nbformat.read(HERE / name, as_version=4)
+    tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for statement in ast.parse(tagged[0]).body:
+        ast.literal_eval(statement.value)
