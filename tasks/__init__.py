@@ -27,7 +27,8 @@ class Task(NamedTuple):
             keyword arguments with defaults; whatever it draws, it draws from a seed of its own.
         models: dict from a model's name to a builder `builder(input_shape, outputs) -> keras.Model` that outputs logits
             of shape `(examples, outputs)` and is not compiled. The first is the default.
-        classes: int, how many classes there are; None for regression.
+        classes: int, how many classes there are; None for regression; "counted" where only the data tell: one more than
+            the largest training label.
 
     Example:
         A complete `tasks/two_moons.py`, which `load("two_moons", noise=0.2)` then finds:
@@ -50,7 +51,7 @@ class Task(NamedTuple):
 
     read: Any
     models: dict
-    classes: int | None
+    classes: int | str | None
 
 
 def names():
@@ -79,6 +80,7 @@ def load(name, *, labels=None, validation=0.1, seed=0, **options):
         ValueError: no such task or option, labels that do not fit, or a validation that is neither a fraction nor
             "test"; also data that do not keep the contract of `Task`.
         FileNotFoundError: the data are neither on this machine nor to be downloaded.
+        ImportError: the task reads its data with a package that is not installed; says which.
 
     Example:
         >>> task = load("digits", labels=[3, 5, 8])
@@ -90,6 +92,8 @@ def load(name, *, labels=None, validation=0.1, seed=0, **options):
     _check_options(name, definition.read, options)
     _check_validation(validation)
     x_train, y_train, x_test, y_test = definition.read(**options)
+    if classes == "counted":
+        classes = int(np.max(y_train, initial=0)) + 1
     x_train, y_train = _checked(name, "training", x_train, y_train, classes)
     x_test, y_test = _checked(name, "test", x_test, y_test, classes)
     if labels is not None:

@@ -1,4 +1,4 @@
-"""Read the images that do not ship with a package: from a folder of yours, else from Keras's download."""
+"""Read the images that do not ship with a package: from a folder of yours, else from a download."""
 
 import os
 import zipfile
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from PIL import Image
+from sklearn.model_selection import train_test_split
 
 FOLDER_VARIABLE = "WEIGHTWISE_DATA"
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -43,6 +45,63 @@ def images(name, shape):
             f"failed: {error}. Put {name}.npz (arrays {', '.join(KEYS)}) {where}, or connect to the network once."
         ) from error
     return _shaped((x_train, y_train, x_test, y_test), shape, source=f"keras.datasets.{name}")
+
+
+def resized(file, source, size, channels=3):
+    """Read an image file and stretch or shrink it to a square.
+
+    Args:
+        file: path, or a file open for reading bytes.
+        source: what an error calls the file.
+        size: int. Height and width.
+        channels: int. 1 turns colours into grey, 3 grey into colours. Defaults to 3.
+
+    Returns:
+        uint8 array `(size, size, channels)`.
+
+    Raises:
+        ValueError: a file that cannot be read as an image with 8 bits a channel; names the source.
+    """
+    try:
+        with Image.open(file) as image:
+            if image.mode[0] in "IF":  # Pillow would cut these off at 255.
+                raise ValueError(f"its mode is {image.mode}, not 8 bits a channel")
+            image = image.convert("L" if channels == 1 else "RGB").resize((size, size), Image.Resampling.BILINEAR)
+    except Exception as error:  # Pillow raises many kinds for damaged files.
+        raise ValueError(
+            f"Expected {source} to be an image with 8 bits a channel; reading it gave {type(error).__name__}: {error}. "
+            "Replace or delete it."
+        ) from error
+    return np.asarray(image).reshape(size, size, channels)
+
+
+def check_image_size(size):
+    """Raise ValueError unless this can be the height and width of images."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < 4:
+        raise ValueError(f"Expected image_size to be a whole number of at least 4, received {size!r}.")
+
+
+def hold_out_test(x, y, fraction):
+    """Hold out the same fraction of each label as test set, the same examples each time.
+
+    Args:
+        x: array or list of the inputs.
+        y: array `(examples,)` of the labels.
+        fraction: float. Between 0 and 1.
+
+    Returns:
+        x_train, x_test, y_train, y_test.
+
+    Raises:
+        ValueError: no fraction, or one that leaves a part with fewer examples than there are labels.
+    """
+    try:
+        return train_test_split(x, y, test_size=float(fraction), stratify=y, random_state=0)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected a test_fraction between 0 and 1 that splits {len(y)} images into two parts with every label in "
+            f"both, received {fraction!r}: {error}"
+        ) from error
 
 
 def _read(path):

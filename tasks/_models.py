@@ -133,12 +133,36 @@ def cnn_small(input_shape, outputs):
     return _model("cnn", input_shape, stack)
 
 
+def cnn_pooled(input_shape, outputs):
+    """Build a convolutional network for images of any size: 3x3 filters 32-64-128, batch normalisation, ReLU.
+
+    Convolutions have padding "same"; the mean over each last feature map is what the output layer sees, so the number
+    of weights does not depend on the images' height and width.
+
+    Args:
+        input_shape: tuple of int. Height, width and channels of an image, at least (4, 4, 1).
+        outputs: int. Number of outputs.
+
+    Returns:
+        keras.Model.
+    """
+    stack = []
+    for number, filters in enumerate((32, 64, 128), 1):
+        stack.append(layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv_{number}"))
+        stack.append(_batchnorm(number))
+        if number < 3:
+            stack.append(layers.MaxPooling2D(name=f"pool_{number}"))
+    stack += [layers.GlobalAveragePooling2D(name="mean"), layers.Dense(outputs, name="output")]
+    return _model("cnn", input_shape, stack)
+
+
 MNIST_MODELS = {
     "mlp": mlp,
     "cnn": cnn_mnist,
     "cnn_augmented": partial(cnn_mnist, augmented=True),
     "cnn_batchnorm": cnn_batchnorm,
 }
+ANY_SIZE_MODELS = {"cnn": cnn_pooled, "mlp": partial(mlp, hidden=(128, 64))}
 
 
 def _model(name, input_shape, stack):

@@ -22,6 +22,9 @@ def sizes(model):
         # 5*5*64+64, 3*3*64*128+128, 3*3*128*256+256, gamma and beta of 448 channels, 8*8*256*10+10.
         (_models.cnn_batchnorm, (28, 28, 1), 10, 1664 + 73856 + 295168 + 896 + 163850, 536330),
         (_models.cnn_small, (8, 8, 1), 10, 160 + 32 + 4640 + 330, 5194),
+        # 3*3*3*32+32, 3*3*32*64+64, 3*3*64*128+128, gamma and beta of 224 channels, 128*6+6; whatever the size.
+        (_models.cnn_pooled, (64, 64, 3), 6, 896 + 18496 + 73856 + 448 + 774, 94918),
+        (_models.cnn_pooled, (4, 4, 3), 6, 896 + 18496 + 73856 + 448 + 774, 94918),
     ],
 )
 def test_number_of_weights(build, input_shape, outputs, trainable, all_weights):
