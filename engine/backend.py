@@ -181,9 +181,10 @@ def enough_xla(layers):
     a TensorFlow graph. Measured by `benchmarks/grid.py` and `benchmarks/tracking.py`.
     """
     convolution = any("Conv" in type(layer).__name__ for layer in layers)
-    return not (convolution and _on_cpu())
+    return not (convolution and on_cpu())
 
 
 @functools.cache
-def _on_cpu():
+def on_cpu():
+    """Say whether the computing is done by the processor itself."""
     return device() == "cpu"

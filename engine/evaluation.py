@@ -2,10 +2,14 @@
 
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
-from engine import backend, losses, structure
+from engine import backend, losses, structure, taps
+
+_MANY = 50
+"""From this number of thresholds on, changing the first layer's outputs is cheaper than computing them anew."""
 
 
 class Evaluation(NamedTuple):
@@ -41,6 +45,8 @@ class Evaluator:
         self._loss = loss
         self.set_examples(x, y, batch_size)
         self._function = backend.compiled(self._all_thresholds, xla=structure.xla(model))
+        self._front = _front(model, x)
+        self._nested_function = backend.compiled(self._nested_thresholds)
 
     def set_examples(self, x, y, batch_size=500):
         """Evaluate on other examples from now on; the compiled function stays when their shapes are the same."""
@@ -68,32 +74,83 @@ class Evaluator:
         """
         trainable = [backend.read(v) for v in self._model.trainable_variables]
         others = [backend.read(v) for v in self._model.non_trainable_variables]
-        thresholds = backend.on_device(np.asarray(thresholds, "float32"))
-        result = self._function(thresholds, ranks, replacements, trainable, others, self._x, self._y)
-        return Evaluation(*backend.to_numpy(result))
+        thresholds = np.asarray(thresholds, "float32")
+        arguments = (ranks, replacements, trainable, others, self._x, self._y)
+        inner = np.where((thresholds > 0) & (thresholds < 1), thresholds, np.nan)
+        wanted = inner[~np.isnan(inner)]
+        if self._front and len(wanted) >= _MANY and (np.diff(wanted) > 0).all():
+            returns = _returns(np.asarray(ranks[self._front.kernel]), inner)
+            nested = self._nested_function(*map(backend.on_device, (inner, *returns)), *arguments)
+            # The ends, which every measure shares, are evaluated as in any other grid: the same to the last bit.
+            ends = self._function(backend.on_device(np.where(np.isnan(inner), thresholds, np.nan)), *arguments)
+            result = [np.where(np.isnan(inner), *pair) for pair in zip(*backend.to_numpy((ends, nested)), strict=True)]
+        else:
+            result = backend.to_numpy(self._function(backend.on_device(thresholds), *arguments))
+        return Evaluation(*result)
 
     def _all_thresholds(self, thresholds, ranks, replacements, trainable, others, x, y):
         def one_threshold(threshold):
-            replaced = [
-                ops.where(rank < threshold, new, old)
-                for rank, new, old in zip(ranks, replacements, trainable, strict=True)
-            ]
-
-            def one_batch(batch):
-                return ops.stack(self._per_example(replaced, others, *batch))
-
-            # (batches, 2, batch) -> (2, examples)
-            values = ops.moveaxis(ops.map(one_batch, (x, y)), 1, 0)
-            values = ops.reshape(values, (2, -1))[:, : self.examples]
-            mean = ops.mean(values, axis=1)
-            spread = ops.std(values[0]) / max(self.examples - 1, 1) ** 0.5
-            return ops.stack([mean[0], spread, mean[1]])
+            replaced = _replaced(threshold, ranks, replacements, trainable)
+            return self._summary(ops.map(lambda batch: self._per_example(replaced, others, *batch), (x, y)))
 
         def unless_skipped(threshold):
             return ops.cond(ops.isnan(threshold), lambda: ops.zeros(3), lambda: one_threshold(threshold))
 
         results = ops.map(unless_skipped, thresholds)  # (thresholds, 3)
         return results[:, 0], results[:, 1], results[:, 2]
+
+    def _nested_thresholds(self, thresholds, order, begins, ends, ranks, replacements, trainable, others, x, y):
+        """Do what `_all_thresholds` does where thresholds are many and the network begins with a dense layer.
+
+        From one threshold to the next few weights change, and what the first layer is given stays. So its outputs are
+        kept, and each weight changes one unit's outputs, once: a row operation in place of a matrix product. It begins
+        where all are replaced, so that outputs that no weight contributes to are exactly what the fill makes them:
+        rounding that depends on the past could otherwise decide between equal logits. `order[begins[n]:ends[n]]` are
+        the positions in the kernel whose weights return at threshold n.
+        """
+        layer, kernel, bias = self._front
+        batch, units = x.shape[1], trainable[kernel].shape[1]
+        change = ops.take(ops.reshape(trainable[kernel] - replacements[kernel], (-1,)), order)
+        given = ops.map(lambda batch: _given(self._model, layer, trainable, others, batch), x)
+        given = ops.transpose(ops.reshape(given, (-1, given.shape[-1])))  # (inputs, examples)
+        hidden = ops.matmul(ops.transpose(replacements[kernel]), given)  # (units, examples)
+        last = thresholds.shape[0] - 1
+
+        def bring_back(place, hidden):
+            source, unit = order[place] // units, order[place] % units
+            row = ops.slice(hidden, (unit, 0), (1, hidden.shape[1]))
+            row = row + change[place] * ops.slice(given, (source, 0), (1, given.shape[1]))
+            return place + 1, ops.slice_update(hidden, (unit, 0), row)
+
+        def measure(threshold, hidden):
+            replaced = _replaced(threshold, ranks, replacements, trainable)
+
+            def one_batch(batch_of):
+                number, *batch_xy = batch_of
+                outputs = ops.transpose(ops.slice(hidden, (0, number * batch), (units, batch)))
+                outputs = outputs if bias is None else outputs + replaced[bias]
+                with taps.tapped([layer], lambda *_: outputs, before_activation=True):
+                    return self._per_example(replaced, others, *batch_xy)
+
+            return self._summary(ops.map(one_batch, (ops.arange(x.shape[0]), x, y)))
+
+        def one_threshold(step, kept):
+            hidden, results = kept
+            number = last - step
+            _, hidden = ops.while_loop(lambda place, _: place < ends[number], bring_back, (begins[number], hidden))
+            skipped, nothing = ops.isnan(thresholds[number]), lambda: ops.zeros(3)
+            result = ops.cond(skipped, nothing, lambda: measure(thresholds[number], hidden))
+            return hidden, ops.slice_update(results, (number, 0), result[None])
+
+        _, results = ops.fori_loop(0, last + 1, one_threshold, (hidden, ops.zeros((last + 1, 3))))
+        return results[:, 0], results[:, 1], results[:, 2]
+
+    def _summary(self, values):
+        """From (batches, 2, batch) to the mean loss, its standard error, and the mean accuracy: (3,)."""
+        values = ops.reshape(ops.moveaxis(values, 1, 0), (2, -1))[:, : self.examples]
+        mean = ops.mean(values, axis=1)
+        spread = ops.std(values[0]) / max(self.examples - 1, 1) ** 0.5
+        return ops.stack([mean[0], spread, mean[1]])
 
     def _per_example(self, trainable, others, x, y):
         outputs, _ = self._model.stateless_call(trainable, others, x, training=False)
@@ -102,4 +159,109 @@ class Evaluator:
             hit = ops.cast(ops.equal(ops.argmax(outputs, axis=-1), ops.cast(y, "int32")), "float32")
         else:
             hit = ops.abs(ops.cast(outputs, "float32") - ops.cast(y, "float32"))
-        return loss, ops.mean(ops.reshape(hit, (ops.shape(loss)[0], -1)), axis=1)
+        return ops.stack([loss, ops.mean(ops.reshape(hit, (ops.shape(loss)[0], -1)), axis=1)])
+
+
+class _Front(NamedTuple):
+    """A dense layer that is given the same whatever the weights are, and the places of its weights."""
+
+    layer: keras.Layer
+    kernel: int
+    bias: int | None
+
+
+def _front(model, x):
+    """Find the dense layer that a network begins with, or None: none, or its outputs are as quick to compute anew."""
+    layer, places = taps.owners(model)[0]
+    if type(layer) is not keras.layers.Dense or layer.kernel is not model.trainable_variables[places[0]]:
+        return None
+    # An accelerator multiplies matrices faster than it steps through rows.
+    if not (backend.on_cpu() and structure.xla(model)):
+        return None
+    calls = taps.calls([layer], model, x)[0]
+    if len(calls) != 1 or calls[0].ndim != 2:
+        return None
+    weights, others = (
+        [backend.read(v) for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)
+    )
+    some = backend.on_device(x[:8])
+    given = [_given(model, layer, w, others, some) for w in (weights, [ops.zeros_like(w) for w in weights])]
+    if not np.array_equal(*backend.to_numpy(given)):
+        return None
+    return _Front(layer, places[0], places[1] if layer.use_bias and len(places) > 1 else None)
+
+
+def _given(model, layer, trainable, others, x):
+    """Return what a layer of a model is called with."""
+    seen = []
+
+    def visit(_, inputs, value):
+        seen.append(inputs)
+        return value
+
+    with taps.tapped([layer], visit):
+        model.stateless_call(trainable, others, x, training=False)
+    return seen[0]
+
+
+def _returns(ranks, thresholds):
+    """Say which weights of a variable are no longer replaced at which threshold, from the largest threshold down.
+
+    Returns:
+        order: int32 array (weights,). Positions in the flattened variable, by rank.
+        begins, ends: int32 arrays (thresholds,). `order[begins[n]:ends[n]]` return at threshold n; none where it is
+            NaN.
+    """
+    order = np.argsort(ranks, axis=None, kind="stable")
+    begins = np.searchsorted(ranks.ravel()[order], np.nan_to_num(thresholds, nan=np.inf), side="left")
+    begins[np.isnan(thresholds)] = ranks.size
+    begins = np.minimum.accumulate(begins[::-1])[::-1]
+    return tuple(a.astype("int32") for a in (order, begins, np.append(begins[1:], ranks.size)))
+
+
+def _replaced(threshold, ranks, replacements, trainable):
+    return [
+        ops.where(rank < threshold, new, old) for rank, new, old in zip(ranks, replacements, trainable, strict=True)
+    ]
+
+
+class Accuracy:
+    """Count how often a classifier is right, in inference mode, by one compiled function.
+
+    Args:
+        model: keras.Model, built. Its variables are read at each call.
+        batch_size: int. Examples evaluated at once.
+    """
+
+    def __init__(self, model, batch_size=500):
+        self._model, self._batch_size = model, batch_size
+        self._function = backend.compiled(self._right, xla=structure.xla(model))
+
+    def place(self, x, y):
+        """Put examples on the device, to be used in several calls.
+
+        Args:
+            x: float array (examples, ...).
+            y: int array (examples,).
+        """
+        batch = min(self._batch_size, len(x))
+        count = -(-len(x) // batch)
+        # The last batch is filled up with label -1, which no output is.
+        rows = np.minimum(np.arange(count * batch), len(x) - 1)
+        labels = np.where(np.arange(count * batch) < len(x), y[rows], -1)
+        x, y = (backend.on_device(a.reshape(count, batch, *a.shape[1:])) for a in (x[rows], labels.astype("int32")))
+        return x, y, len(labels) - int(np.sum(labels < 0))
+
+    def __call__(self, placed):
+        """Return the fraction of the examples that `place` returned classified rightly: float."""
+        x, y, examples = placed
+        trainable = [backend.read(v) for v in self._model.trainable_variables]
+        others = [backend.read(v) for v in self._model.non_trainable_variables]
+        return float(backend.to_numpy(self._function(trainable, others, x, y))) / examples
+
+    def _right(self, trainable, others, x, y):
+        def one_batch(batch):
+            outputs, _ = self._model.stateless_call(trainable, others, batch[0], training=False)
+            return ops.sum(ops.cast(ops.equal(ops.cast(ops.argmax(outputs, axis=-1), "int32"), batch[1]), "int32"))
+
+        return ops.sum(ops.map(one_batch, (x, y)))

@@ -1,7 +1,8 @@
 """Find the variants of a family: one file in a package is one variant, and its file name is its name.
 
 A family is a package such as `importance`; a variant is a module in it that defines the family's attribute, such as
-`MEASURE`. Modules whose names begin with an underscore are shared parts, not variants.
+`MEASURE`. Modules whose names begin with an underscore are shared parts, not variants, and a folder in a package is
+another family.
 """
 
 import importlib
@@ -18,7 +19,9 @@ def names(package):
         list of str.
     """
     path = importlib.import_module(package).__path__
-    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_") and not module.ispkg
+    )
 
 
 def load(package, name, attribute):
@@ -34,7 +37,8 @@ def load(package, name, attribute):
     """
     known = names(package)
     if name not in known:
-        raise ValueError(f"Expected one of the files in {package}/ ({', '.join(known)}), received {name!r}.")
+        folder = package.replace(".", "/")
+        raise ValueError(f"Expected one of the files in {folder}/ ({', '.join(known)}), received {name!r}.")
     module = importlib.import_module(f"{package}.{name}")
     if not hasattr(module, attribute):
         raise ValueError(f"Expected {package}/{name}.py to define {attribute}, found no such name in it.")

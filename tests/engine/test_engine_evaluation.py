@@ -68,3 +68,49 @@ def test_regression_gives_the_mean_absolute_error():
     assert found.loss.tolist() == [5.0, 2.5]  # (1 + 9) / 2, then one of two outputs is 0
     assert found.accuracy.tolist() == [2.0, 1.0]
     assert found.loss_stderr[0] == pytest.approx(np.std([1, 9], ddof=1) / 2**0.5)
+
+
+def both_ways(monkeypatch, model, x, y, ranks, new, thresholds):
+    evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size=7)
+    assert evaluator._front is not None
+    found = []
+    for many in (1, 10**6):
+        monkeypatch.setattr(evaluation, "_MANY", many)
+        found.append(evaluator(evaluator.place(ranks), evaluator.place(new), thresholds))
+    return found
+
+
+@pytest.mark.parametrize("fill", [0.0, 0.3])
+def test_changing_the_first_layers_outputs_is_computing_them_anew(monkeypatch, classifier, fill):
+    model, x, y = classifier
+    x = np.where(x > 0, x, 0)  # some inputs are exactly 0, as in images
+    rng = np.random.default_rng(1)
+    ranks = [rng.random(v.shape).astype("float32") for v in model.trainable_variables]
+    new = [np.full(v.shape, fill, "float32") for v in model.trainable_variables]
+    thresholds = np.linspace(0, 1, 60)
+    thresholds[[7, 31]] = np.nan
+    nested, plain = both_ways(monkeypatch, model, x, y, ranks, new, thresholds)
+    for a, b in zip(nested, plain, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+    # Equal logits stay equal: where nothing of the first layer is left, no rounding decides between classes.
+    np.testing.assert_array_equal(nested.accuracy, plain.accuracy)
+    for end in (0, -1):
+        assert [a[end] for a in nested] == [b[end] for b in plain]
+
+
+def test_weights_that_take_no_part_stay(monkeypatch, classifier):
+    model, x, y = classifier
+    ranks = [np.full(v.shape, np.inf, "float32") for v in model.trainable_variables]
+    ranks[0][1] = np.linspace(0, 0.9, ranks[0].shape[1])
+    new = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
+    nested, plain = both_ways(monkeypatch, model, x, y, ranks, new, np.linspace(0, 1, 60))
+    np.testing.assert_allclose(nested.loss, plain.loss, atol=2e-6)
+
+
+def test_a_first_layer_whose_input_depends_on_weights_is_computed_anew():
+    model = keras.Sequential([keras.Input((4,)), layers.LayerNormalization(), layers.Dense(3)])
+    assert evaluation.Evaluator(model, CROSS_ENTROPY, np.ones((5, 4), "float32"), np.zeros(5, "int32"))._front is None
+    inputs = keras.Input((4,))
+    shared = layers.Dense(4)
+    twice = keras.Model(inputs, layers.Dense(3)(shared(shared(inputs))))
+    assert evaluation.Evaluator(twice, CROSS_ENTROPY, np.ones((5, 4), "float32"), np.zeros(5, "int32"))._front is None
