@@ -209,6 +209,7 @@ def _rank_diagram(axis, ordering, names, row):
     for pair in pairs.itertuples():
         p.loc[pair.better, pair.worse] = p.loc[pair.worse, pair.better] = pair.p_holm
     options = {"color_palette": colours(ranks.index), "label_props": {"fontsize": 8}, "marker_props": {"s": 14}}
+    options |= {"label_fmt_left": "{label} ({rank:.1f}) ", "label_fmt_right": " ({rank:.1f}) {label}"}
     critical_difference_diagram(ranks, p, ax=axis, alpha=ordering.alpha, text_h_margin=0.1, **options)
     axis.spines["top"].set_visible(True)
     axis.grid(False)
