@@ -61,6 +61,14 @@ class Evaluator:
         """Put a list of arrays like `model.trainable_variables` on the device, to be used in several calls."""
         return [backend.on_device(array) for array in arrays]
 
+    def sweeps(self, thresholds):
+        """Say whether so many thresholds are evaluated in one sweep, whose cost hardly depends on how many are skipped.
+
+        It is their number that decides, skipped ones included: what remains of a run that was interrupted is evaluated
+        as it would have been.
+        """
+        return self._front is not None and thresholds >= _MANY
+
     def __call__(self, ranks, replacements, thresholds):
         """Evaluate the model with every weight whose rank is below a threshold replaced.
 
@@ -78,7 +86,7 @@ class Evaluator:
         arguments = (ranks, replacements, trainable, others, self._x, self._y)
         inner = np.where((thresholds > 0) & (thresholds < 1), thresholds, np.nan)
         wanted = inner[~np.isnan(inner)]
-        if self._front and len(wanted) >= _MANY and (np.diff(wanted) > 0).all():
+        if self.sweeps(len(thresholds)) and (np.diff(wanted) > 0).all():
             returns = _returns(np.asarray(ranks[self._front.kernel]), inner)
             nested = self._nested_function(*map(backend.on_device, (inner, *returns)), *arguments)
             # The ends, which every measure shares, are evaluated as in any other grid: the same to the last bit.
@@ -244,24 +252,21 @@ class Accuracy:
             x: float array (examples, ...).
             y: int array (examples,).
         """
-        batch = min(self._batch_size, len(x))
-        count = -(-len(x) // batch)
-        # The last batch is filled up with label -1, which no output is.
-        rows = np.minimum(np.arange(count * batch), len(x) - 1)
-        labels = np.where(np.arange(count * batch) < len(x), y[rows], -1)
-        x, y = (backend.on_device(a.reshape(count, batch, *a.shape[1:])) for a in (x[rows], labels.astype("int32")))
-        return x, y, len(labels) - int(np.sum(labels < 0))
+        batches = []
+        for start in range(0, len(x), self._batch_size):
+            # The last batch is filled up with label -1, which no output is: one shape, one compilation.
+            rows = np.arange(start, start + self._batch_size)
+            labels = np.where(rows < len(x), y[np.minimum(rows, len(x) - 1)], -1).astype("int32")
+            batches.append(tuple(map(backend.on_device, (x[np.minimum(rows, len(x) - 1)], labels))))
+        return batches, len(x)
 
     def __call__(self, placed):
         """Return the fraction of the examples that `place` returned classified rightly: float."""
-        x, y, examples = placed
+        batches, examples = placed
         trainable = [backend.read(v) for v in self._model.trainable_variables]
         others = [backend.read(v) for v in self._model.non_trainable_variables]
-        return float(backend.to_numpy(self._function(trainable, others, x, y))) / examples
+        return int(sum(self._function(trainable, others, *batch) for batch in batches)) / examples
 
     def _right(self, trainable, others, x, y):
-        def one_batch(batch):
-            outputs, _ = self._model.stateless_call(trainable, others, batch[0], training=False)
-            return ops.sum(ops.cast(ops.equal(ops.cast(ops.argmax(outputs, axis=-1), "int32"), batch[1]), "int32"))
-
-        return ops.sum(ops.map(one_batch, (x, y)))
+        outputs, _ = self._model.stateless_call(trainable, others, x, training=False)
+        return ops.sum(ops.cast(ops.equal(ops.cast(ops.argmax(outputs, axis=-1), "int32"), y), "int32"))

@@ -11,10 +11,50 @@ import aggregation
 import importance
 import tasks
 import thresholding
+from tasks import sequences
+
+
+class Settings:
+    """What the settings of all jobs share: a name, and a form for JSON. Subclasses are frozen dataclasses.
+
+    Attributes:
+        VARIED: frozenset of str. The fields that are columns of every row, and so no part of the name.
+        NAMED_BY: tuple of str. The fields that the name begins with.
+    """
+
+    VARIED = frozenset({"seeds"})
+    NAMED_BY = ("task", "model")
+
+    @property
+    def name(self):
+        """The run's name: what it is about and a hash of the settings that differ from the defaults.
+
+        A setting that is added later has a default that changes nothing, so earlier runs keep their names.
+        """
+        defaults = _plain(
+            {
+                field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
+                for field in dataclasses.fields(self)
+                if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            }
+        )
+        if "thresholds" in defaults:
+            defaults["thresholds"] = list(_thresholds(defaults["thresholds"]))
+        given = {
+            key: value
+            for key, value in self.as_dict().items()
+            if key not in self.VARIED and value != defaults.get(key)
+        }  # fmt: skip
+        digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+        return "-".join([*(getattr(self, field) for field in self.NAMED_BY), digest[:8]])
+
+    def as_dict(self):
+        """Return the settings as JSON knows them."""
+        return _plain(dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True)
-class GridSettings:
+class GridSettings(Settings):
     """What a threshold grid does. Every field but `seeds` decides the run's name.
 
     Attributes:
@@ -94,19 +134,106 @@ class GridSettings:
         """The epochs at which the grid is evaluated: every `every`, and the last."""
         return sorted({*range(self.every, self.epochs + 1, self.every), self.epochs})
 
-    @property
-    def name(self):
-        """The run's name: task, model and a hash of the settings that differ from the defaults.
 
-        A setting that is added later has a default that changes nothing, so earlier runs keep their names.
-        """
-        given = {key: value for key, value in self.as_dict().items() if key != "seeds" and value != _DEFAULTS.get(key)}
-        digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
-        return f"{self.task}-{self.model}-{digest[:8]}"
+PENALTIES = ("plain", "stabilized", "decoupled")
+PROTOCOLS = ("honest", "published")
 
-    def as_dict(self):
-        """Return the settings as JSON knows them."""
-        return _plain(dataclasses.asdict(self))
+
+@dataclasses.dataclass(frozen=True)
+class SequentialSettings(Settings):
+    """What a run of sequential learning does. Measures, penalties, strengths and seeds are no part of its name.
+
+    Attributes:
+        sequence: str. A file in `tasks/sequences/`.
+        model: str. A name among the models of the sequence's first task, or "custom-<hash>" for one of the user's.
+        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits").
+        penalties: tuple of str. Among "plain", "stabilized" and "decoupled".
+        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        ends: bool. Whether to run the two ends too: strength 0 (measure "none") and all tasks at once ("joint").
+        epochs: int. For each task.
+        batch_size: int.
+        optimizer: str. A Keras optimizer's name.
+        learning_rate: float.
+        optimizer_options: dict. Further arguments of the optimizer.
+        protocol: str. "honest": a tenth of the training data is held out, so that strengths are chosen on it and
+            reported on the test data; every run starts with a new optimizer; a trajectory measure sees the task's own
+            gradient; `examples` are drawn from the training data. "published": all training data are trained on and
+            validation is on the test data; the optimizer's state goes on from the run of one seed to that of the next;
+            a trajectory measure sees the penalised gradient; `examples` are the last ones of the training data; Adam's
+            epsilon is 1e-8 if `optimizer_options` does not say otherwise.
+        examples: int or None. Training examples that measures look at; None: all.
+        decay: float. See `consolidation.ElasticWeightConsolidation`.
+        separate: bool. Likewise.
+        options: dict. Options of the sequence.
+        seeds: tuple of int. One run each; for the published protocol ascending.
+
+    References:
+        The published protocol: Kutalev and Lapina, https://arxiv.org/abs/2109.10021, 2021. Its strengths for the plain
+        penalty, which it writes without the 1/2, are half of those here; those for the stabilised one are the same.
+    """
+
+    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "ends"})
+    NAMED_BY = ("sequence", "model")
+
+    sequence: str
+    model: str
+    measures: tuple = ()
+    penalties: tuple = ("plain", "stabilized")
+    strengths: tuple = ()
+    ends: bool = True
+    epochs: int = 6
+    batch_size: int = 100
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    optimizer_options: dict = dataclasses.field(default_factory=dict)
+    protocol: str = "honest"
+    examples: int | None = 5000
+    decay: float = 1.0
+    separate: bool = False
+    options: dict = dataclasses.field(default_factory=dict)
+    seeds: tuple = (0,)
+
+    def __post_init__(self):
+        put = object.__setattr__
+        _check_names("sequence", (self.sequence,), sequences.names())
+        thresholding.check_choice("protocol", self.protocol, PROTOCOLS)
+        # Without measures there are only the two ends, and no penalty or strength is looked at.
+        for name in ("measures", "penalties", "strengths") if len(self.measures) or not self.ends else ():
+            put(self, name, _several(name, getattr(self, name)))
+        put(self, "seeds", _several("seeds", self.seeds))
+        put(self, "measures", tuple(importance.load(measure).name for measure in self.measures))
+        for penalty in self.penalties:
+            thresholding.check_choice("penalties", penalty, PENALTIES)
+        put(self, "strengths", check_strengths(self.strengths))
+        for name in ("epochs", "batch_size", "examples"):
+            _check_count(name, getattr(self, name), optional=name == "examples")
+        for seed in self.seeds:
+            _check_count("seeds", seed, least=0)
+        if self.protocol == "published" and list(self.seeds) != sorted(self.seeds):
+            raise ValueError(
+                "Expected seeds in ascending order for the published protocol, in which the optimizer's state goes on "
+                f"from each to the next; received {list(self.seeds)}."
+            )
+        if not self.learning_rate > 0:
+            raise ValueError(f"Expected a learning_rate above 0, received {self.learning_rate!r}.")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"Expected decay from 0 to 1, received {self.decay!r}.")
+        if self.protocol == "published" and self.optimizer == "adam":
+            put(self, "optimizer_options", {"epsilon": 1e-8, **self.optimizer_options})
+
+
+def check_strengths(strengths):
+    """Return strengths as a tuple of floats.
+
+    Raises:
+        ValueError: one of them is not above 0, or stands twice.
+    """
+    values = tuple(float(strength) for strength in strengths)
+    if not all(0 < value < np.inf for value in values) or len(set(values)) < len(values):
+        raise ValueError(
+            f"Expected strengths above 0, each once, received {list(strengths)}. Strength 0 is run with ends=True."
+        )
+    return values
 
 
 def _plain(value):
@@ -148,13 +275,3 @@ def _check_count(name, value, least=1, optional=False):
         return
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"Expected {name} to be a whole number of at least {least}, received {value!r}.")
-
-
-_DEFAULTS = _plain(
-    {
-        field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
-        for field in dataclasses.fields(GridSettings)
-        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-    }
-)
-_DEFAULTS["thresholds"] = list(_thresholds(_DEFAULTS["thresholds"]))

@@ -30,7 +30,7 @@ class Store:
             settings file.
 
     Raises:
-        ValueError: the file has other columns, or belongs to other settings.
+        ValueError: the file has other columns, or cells twice.
         OSError: the folder cannot be written.
     """
 

@@ -84,7 +84,7 @@ class Grid:
         settings["task"] = task
         if not isinstance(model, (str, type(None))):
             self._build = (lambda: keras.models.clone_model(model)) if isinstance(model, keras.Model) else model
-            self.settings = GridSettings(model=_custom_name(self._build()), **settings)
+            self.settings = GridSettings(model=custom_name(self._build()), **settings)
         else:
             self.settings = GridSettings(model=model or "default", **settings)
             self._build = None
@@ -345,8 +345,9 @@ class Grid:
         fraction = len(task.x_train) / len(task.x_train[part])
         fill = self._evaluator.place(thresholding.replacements(self._initial, "zero"))
         ranks = self._evaluator.place([np.full(w.shape, np.inf, "float32") for w in self._initial])
-        one = np.full(len(s.thresholds), np.nan)
-        one[0] = 0.5
+        tried = np.full(len(s.thresholds), np.nan)
+        some = 10 if self._evaluator.sweeps(len(tried)) else 1
+        tried[:some] = np.linspace(0.5, 0.6, some)
 
         def train():
             training.train(self._model, task.x_train[part], task.y_train[part], [1], s.batch_size, seed)
@@ -355,8 +356,9 @@ class Grid:
             self._scores(task, seed, set(s.measures))
 
         train_seconds, score_seconds, cell_seconds = (
-            _second_time(function) for function in (train, score, lambda: self._evaluator(ranks, fill, one))
+            _second_time(function) for function in (train, score, lambda: self._evaluator(ranks, fill, tried))
         )
+        cell_seconds /= some
         return s.epochs * train_seconds * fraction + len(s.checkpoints) * (score_seconds + distinct * cell_seconds)
 
 
@@ -422,7 +424,7 @@ def _second_time(function):
     return time.perf_counter() - start
 
 
-def _custom_name(model):
+def custom_name(model):
     """Name a model of the user's by what it is made of, whatever Keras called its layers this time."""
     text = model.to_json()
     for number, layer in enumerate(structure.flat_layers(model)):

@@ -1,0 +1,165 @@
+"""Settings: what cannot be is refused at once, with what was expected and what was received."""
+
+import json
+
+import numpy as np
+import pytest
+
+import aggregation
+import importance
+import tasks
+from experiments.settings import GridSettings
+from experiments.threshold_grid import Grid
+
+GIVEN = {"task": "iris", "model": "mlp", "measures": ["magnitude", "random"]}
+
+
+def settings(**changed):
+    return GridSettings(**{**GIVEN, **changed})
+
+
+@pytest.mark.parametrize(
+    "changed, expected, received",
+    [
+        ({"task": "irises"}, ", ".join(tasks.names()), "'irises'"),
+        ({"measures": ["magnitudes"]}, ", ".join(importance.names()), "'magnitudes'"),
+        ({"measures": ["mas:output=logits"]}, "among ['outputs']", "received output"),
+        ({"measures": ["magnitude:power=2"]}, "none (it has none)", "received power"),
+        ({"measures": ["mas:logits"]}, "'name:option=value,option=value'", "received 'logits'"),
+        ({"measures": "magnitude"}, "measures to be a list", "received 'magnitude'. Write ['magnitude']"),
+        ({"measures": []}, "measures to be a list of at least one, each once", "received []"),
+        ({"measures": ["random", "random"]}, "each once", "received ['random', 'random']"),
+        ({"levels": ["units"]}, ", ".join(aggregation.names()), "'units'"),
+        ({"levels": "unit"}, "levels to be a list", "received 'unit'. Write ['unit']"),
+        ({"levels": []}, "levels to be a list of at least one", "received []"),
+        ({"fill": "zeros"}, "fill to be one of 'noise', 'zero', 'initial'", "received 'zeros'"),
+        ({"scopes": ["net"]}, "scopes to be one of 'layer', 'model'", "received 'net'"),
+        ({"scopes": "layer"}, "scopes to be a list", "received 'layer'"),
+        ({"reductions": ["median"]}, "one of 'mean', 'sum', 'minimum', 'maximum'", "received 'median'"),
+        ({"scored_on": "test"}, "scored_on to be one of 'training', 'validation'", "received 'test'"),
+        ({"thresholds": [0, 1.1]}, "thresholds from 0 to 1", "received [0, 1.1]"),
+        ({"thresholds": [-0.1, 1]}, "thresholds from 0 to 1", "received [-0.1, 1]"),
+        ({"thresholds": [0, float("nan")]}, "thresholds from 0 to 1", "received [0, nan]"),
+        ({"thresholds": [0, 50, 100]}, "fractions of weights replaced", "received [0, 50, 100]"),
+        ({"thresholds": []}, "thresholds from 0 to 1", "received []"),
+        ({"thresholds": 0.5}, "thresholds from 0 to 1", "received 0.5"),
+        ({"thresholds": "0.5"}, "thresholds from 0 to 1", "received '0.5'"),
+        ({"thresholds": 1}, "thresholds to be a whole number of at least 2", "received 1"),
+        ({"thresholds": [0.5, 0.2]}, "thresholds in ascending order, each once", "received [0.5, 0.2]"),
+        ({"thresholds": [0.2, 0.2]}, "thresholds in ascending order, each once", "received [0.2, 0.2]"),
+        ({"epochs": 0}, "epochs to be a whole number of at least 1", "received 0"),
+        ({"epochs": 2.5}, "epochs to be a whole number", "received 2.5"),
+        ({"epochs": True}, "epochs to be a whole number", "received True"),
+        ({"every": 0}, "every to be a whole number of at least 1", "received 0"),
+        ({"batch_size": -1}, "batch_size to be a whole number of at least 1", "received -1"),
+        ({"examples": 0}, "examples to be a whole number of at least 1", "received 0"),
+        ({"evaluated": 0}, "evaluated to be a whole number of at least 1", "received 0"),
+        ({"seeds": [0, 1, 0]}, "seeds to be a list of at least one, each once", "received [0, 1, 0]"),
+        ({"seeds": []}, "seeds to be a list of at least one", "received []"),
+        ({"seeds": 3}, "seeds to be a list", "received 3. Write [3]"),
+        ({"seeds": "01"}, "seeds to be a list", "received '01'"),
+        ({"seeds": [-1]}, "seeds to be a whole number of at least 0", "received -1"),
+        ({"seeds": [0.5]}, "seeds to be a whole number", "received 0.5"),
+        ({"labels": []}, "labels to be a list of at least one", "received []"),
+        ({"labels": 3}, "labels to be a list", "received 3. Write [3]"),
+        ({"labels": "35"}, "labels to be a list", "received '35'"),
+        ({"variables": "kernel"}, "variables to be a list", "received 'kernel'. Write ['kernel']"),
+        ({"variables": []}, "variables to be a list of at least one", "received []"),
+        ({"learning_rate": 0}, "learning_rate above 0", "received 0"),
+        ({"learning_rate": float("nan")}, "learning_rate above 0", "received nan"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be(changed, expected, received):
+    with pytest.raises(ValueError) as caught:
+        settings(**changed)
+    assert str(caught.value).startswith("Expected")
+    assert expected in str(caught.value) and received in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changed, expected, received",
+    [
+        ({"model": "mpl"}, "a model of the task 'iris' (mlp)", "received 'mpl'"),
+        ({"labels": [0]}, "labels to be two or more different ones", "received [0]"),
+        ({"labels": [0, 7]}, "labels that the task 'iris' has ([0, 1, 2])", "received [7]"),
+        ({"validation": 1.0}, "a fraction between 0 and 1 (both excluded) or 'test'", "received 1.0"),
+        ({"options": {"noise": 1}}, "options that the task 'iris' has (it has none)", "received noise"),
+        ({"variables": ["gamma"]}, "some of this model's 'bias', 'kernel'", "received ['gamma']"),
+    ],
+)
+def test_what_the_task_does_not_have(tmp_path, changed, expected, received):
+    with pytest.raises(ValueError) as caught:
+        Grid(out=tmp_path, **{**GIVEN, **changed})
+    assert expected in str(caught.value) and received in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_such_setting(tmp_path):
+    with pytest.raises(TypeError, match="epoch"):
+        Grid(out=tmp_path, **GIVEN, epoch=5)
+
+
+# The run's name
+
+
+def test_the_name_is_pinned():
+    """Results on disk are found again by it: where this fails, earlier runs would be run again."""
+    assert settings().name == "iris-mlp-7ea6e38d"
+    assert settings(fill="zero", labels=[0, 2], thresholds=[0, 0.5, 1], options={}).name == "iris-mlp-a8b3f6d6"
+
+
+CHANGES = {
+    "measures": ["magnitude"], "levels": ["weight"], "reductions": ["mean", "sum"], "scopes": ["model"], "fill": "zero",
+    "thresholds": 20, "epochs": 6, "every": 2, "batch_size": 99, "optimizer": "sgd", "learning_rate": 0.01,
+    "labels": [0, 1], "validation": 0.2, "variables": ["kernel"], "examples": None, "scored_on": "validation",
+    "evaluated": 5, "options": {"noise": 0.1}, "task": "digits", "model": "cnn",
+}  # fmt: skip
+
+
+def test_every_setting_but_the_seeds_changes_the_name():
+    assert set(CHANGES) | {"seeds"} == set(settings().as_dict())
+    found = {key: settings(**{key: value}).name for key, value in CHANGES.items()}
+    assert len({settings().name, *found.values()}) == len(CHANGES) + 1
+    assert settings(seeds=[7, 3]).name == settings().name
+
+
+def test_a_setting_at_its_default_is_no_part_of_the_name(monkeypatch):
+    """So a setting that is added later, with a default that does what was done before, keeps the names."""
+    name, as_dict = settings().name, GridSettings.as_dict
+    defaults = {key: value for key, value in settings().as_dict().items() if key not in GIVEN}
+    assert settings(**defaults).name == name
+    for absent in defaults:
+        monkeypatch.setattr(
+            GridSettings, "as_dict", lambda self, absent=absent: {k: v for k, v in as_dict(self).items() if k != absent}
+        )
+        assert settings().name == name, absent
+
+
+def test_options_of_measures_and_numbers_in_other_types_have_one_spelling():
+    assert settings(measures=["mas:outputs=softmax"]).measures == settings(measures=["mas"]).measures == ("mas",)
+    assert settings(thresholds=[0, 0.5, 1]) == settings(thresholds=3) == settings(thresholds=np.linspace(0, 1, 3))
+    plain = settings(epochs=3, seeds=[0, 1, 2], labels=[1, 2], learning_rate=0.5)
+    of_numpy = settings(epochs=np.int64(3), seeds=np.arange(3), labels=np.array([1, 2]), learning_rate=np.float32(0.5))
+    assert of_numpy.name == plain.name and of_numpy.as_dict() == plain.as_dict()
+    assert settings(seeds=range(3)).seeds == (0, 1, 2)
+
+
+def test_as_dict_gives_the_settings_back():
+    given = settings(labels=[0, 2], variables=["kernel"], options={"a": 1}, seeds=[3])
+    assert GridSettings(**json.loads(json.dumps(given.as_dict()))) == given
+
+
+def test_checkpoints_are_every_so_often_and_the_last():
+    assert settings(epochs=5, every=2).checkpoints == [2, 4, 5]
+    assert settings(epochs=4, every=2).checkpoints == [2, 4]
+    assert settings(epochs=3, every=10).checkpoints == [3]
+    assert settings().checkpoints == [1, 2, 3, 4, 5]
+
+
+def test_twenty_one_thresholds_are_steps_of_a_twentieth():
+    assert settings().thresholds == tuple(round(0.05 * n, 2) for n in range(21))
+
+
+def test_all_measures_unless_some_are_named():
+    assert list(settings(measures=None).measures) == importance.names()

@@ -1,0 +1,184 @@
+"""The CSV: what a crash or another hand did to it."""
+
+import gzip
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import store
+from experiments.store import Store
+
+COLUMNS, KEY = ["name", "number", "loss"], ["name", "number"]
+ROWS = [{"name": "a", "number": n, "loss": n / 3} for n in range(3)]
+TEXT = "name,number,loss\na,0,0.0\na,1,0.3333333333333333\na,2,0.6666666666666666\n"
+
+
+def opened(folder, name="run", **options):
+    return Store(folder, name, COLUMNS, KEY, **options)
+
+
+def write(folder, rows=ROWS):
+    made = opened(folder)
+    made.append(rows)
+    made.close()
+    return made.path
+
+
+def test_rows_come_back_and_numbers_exactly(tmp_path):
+    rows = [*ROWS, {"name": "b", "number": 7, "loss": np.float32(0.1)}, {"name": "c", "number": 8, "loss": 1e-300}]
+    write(tmp_path, rows)
+    again = opened(tmp_path)
+    assert again.done == {("a", "0"), ("a", "1"), ("a", "2"), ("b", "7"), ("c", "8")}
+    assert all(again.key_of(row) in again.done for row in rows)
+    frame = again.frame()
+    pd.testing.assert_frame_equal(frame, pd.read_csv(again.path))
+    assert frame.loss.tolist()[:3] == [0, 1 / 3, 2 / 3] and frame.loss.iloc[4] == 1e-300
+    assert np.float32(frame.loss.iloc[3]) == np.float32(0.1)
+
+
+def test_nothing_is_written_before_the_first_row(tmp_path):
+    made = opened(tmp_path / "new" / "folder", about={"settings": {}})
+    made.append([])
+    made.close()
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    assert made.done == set() and list(made.frame()) == COLUMNS
+
+
+def test_each_append_is_on_disk_when_it_returns(tmp_path):
+    made = opened(tmp_path)
+    for count, row in enumerate(ROWS, 1):
+        made.append([row])
+        assert made.path.read_text() == "".join(TEXT.splitlines(keepends=True)[: count + 1])
+    made.close()
+
+
+def test_rows_are_added_at_the_end_after_closing_and_in_another_store(tmp_path):
+    made = opened(tmp_path)
+    made.append(ROWS[:1])
+    made.close()
+    made.append(ROWS[1:2])
+    made.close()
+    again = opened(tmp_path)
+    again.append(ROWS[2:])
+    again.close()
+    assert made.path.read_text() == TEXT
+
+
+@pytest.mark.parametrize("kept", range(len(TEXT) + 1))
+def test_a_file_that_was_cut_anywhere_is_repaired(tmp_path, kept):
+    path = write(tmp_path)
+    path.write_bytes(TEXT.encode()[:kept])
+    made = opened(tmp_path)
+    missing = [row for row in ROWS if made.key_of(row) not in made.done]
+    assert len(missing) == 3 - max(0, TEXT[:kept].count("\n") - 1)
+    made.append(missing)
+    made.close()
+    assert path.read_text() == (TEXT if missing else TEXT[:kept])
+    assert opened(tmp_path).done == {("a", "0"), ("a", "1"), ("a", "2")}
+
+
+def test_a_packed_file_is_read_and_unpacked_when_rows_are_added(tmp_path):
+    path = write(tmp_path, ROWS[:2])
+    packed = tmp_path / "run.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    made = opened(tmp_path)
+    assert len(made.done) == 2 and not path.exists()
+    made.append(ROWS[2:])
+    made.close()
+    assert path.read_text() == TEXT and not packed.exists()
+
+
+def test_a_crash_while_unpacking_loses_and_doubles_nothing(tmp_path):
+    packed = tmp_path / "run.csv.gz"
+    packed.write_bytes(gzip.compress(TEXT.encode()))
+    (tmp_path / "run.csv").write_bytes(b"")
+    made = opened(tmp_path)
+    assert len(made.done) == 3
+    made.append([{"name": "b", "number": 0, "loss": 1.0}])
+    made.close()
+    assert (tmp_path / "run.csv").read_text() == TEXT + "b,0,1.0\n"
+
+
+def test_another_file_in_the_way(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text("Epoch,Loss\n1,0.5\n")
+    with pytest.raises(ValueError, match=r"Expected the columns name, number, loss in .*run.csv, received Epoch, Loss"):
+        opened(tmp_path)
+    assert path.read_text() == "Epoch,Loss\n1,0.5\n"
+
+
+def test_the_same_columns_in_another_order_are_another_file(tmp_path):
+    (tmp_path / "run.csv").write_text("number,name,loss\n1,a,0.5\n")
+    with pytest.raises(ValueError, match="received number, name, loss"):
+        opened(tmp_path)
+
+
+def test_a_cell_that_stands_twice(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text(TEXT + "a,1,0.4\n")
+    with pytest.raises(ValueError, match=r"Expected each cell once in .*run.csv, some stand twice. Move the file"):
+        opened(tmp_path)
+    assert path.read_text() == TEXT + "a,1,0.4\n"
+
+
+@pytest.mark.parametrize("line", ["garbage", "a,1", "a,3,0.1,5", "\x00\x00\x00", "<<<<<<< HEAD"])
+def test_a_line_of_garbage(tmp_path, line):
+    (tmp_path / "run.csv").write_text(TEXT + line + "\na,5,0.5\n")
+    with pytest.raises(ValueError, match=r"Expected 3 values in each line of .*run.csv, lines \[5\] have others"):
+        opened(tmp_path)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "run.csv").write_bytes(TEXT.encode() + b"\xff\xfe\n")
+    with pytest.raises(ValueError, match=r"lines \[5\] have others"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../run", "a/b", "/run", ".run", "", "a b", "..", "run\n", "a\\b", "-rf"])
+def test_a_name_that_is_no_name(tmp_path, name):
+    with pytest.raises(ValueError, match="Expected a run's name of letters, digits"):
+        opened(tmp_path / "inside", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=rf"Expected a folder for results at {out}, received: .*another `out`"):
+            opened(out)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    with pytest.raises(PermissionError, match=rf"Expected a folder that can be written, received {tmp_path}"):
+        opened(tmp_path)
+
+
+def test_the_settings_file_says_what_a_result_depends_on(tmp_path):
+    made = opened(tmp_path, about={"settings": {"epochs": 5}, "classes": 10})
+    made.append(ROWS)
+    made.close()
+    about = json.loads(made.settings_path.read_text())
+    assert about["schema"] == store.SCHEMA and about["settings"] == {"epochs": 5} and about["classes"] == 10
+    assert {"python", "keras", "numpy", about["backend"]} == set(about["versions"])
+    assert about["device"] and "commit" in about
+
+
+def test_writing_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    store.write_atomically(path, b"old")
+
+    def fails(descriptor):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="No space left"):
+            store.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    store.write_atomically(path, b"new")
+    assert path.read_bytes() == b"new" and [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,162 @@
+"""Who may import whom: the rooms stay apart, and one file knows the libraries below Keras."""
+
+import ast
+import json
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SUBJECTS = {"tasks", "importance", "aggregation", "thresholding", "consolidation"}
+ROOMS = SUBJECTS | {"experiments", "engine", "report"}
+MAY_IMPORT = {
+    **{room: {"engine"} for room in SUBJECTS},
+    "experiments": ROOMS - {"report"},
+    "engine": set(),
+    "report": set(),
+    "a notebook": ROOMS - {"engine"},
+}
+BELOW_KERAS = {"tensorflow", "jax", "jaxlib"}
+SEAM = "engine/backend.py"
+
+
+def imported(source, package=""):
+    """List what a source imports, anywhere in it, as dotted names: `from a import b` is a.b."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            inside = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            found += [".".join([*inside, *filter(None, [node.module]), name.name]) for name in node.names]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                found.append(node.args[0].value)
+    return found
+
+
+def violations(room, source, path=""):
+    """List the imports that a room's file may not have."""
+    package = ".".join(path.removesuffix(".py").split("/")[:-1])
+    wrong = []
+    for name in imported(source, package):
+        top = name.split(".")[0]
+        if top in ROOMS - {room} - MAY_IMPORT[room] or (top in BELOW_KERAS and path != SEAM):
+            wrong.append(f"{path or room} imports {name}")
+    return wrong
+
+
+def files(room):
+    single = ROOT / f"{room}.py"
+    return [single] if single.exists() else sorted((ROOT / room).rglob("*.py"))
+
+
+def cells(notebook):
+    """Return the Python of a notebook's code cells, without lines for the shell."""
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    lines = "\n".join(sources).splitlines()
+    return "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines)
+
+
+def texts(value):
+    """List the strings of a notebook that a reader sees: all but drawn images."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [t for key, inner in value.items() if not key.startswith("image/") for t in texts(inner)]
+    return [t for inner in value for t in texts(inner)] if isinstance(value, list) else []
+
+
+def paths_of_a_machine(notebook):
+    return [text for text in texts(notebook) if re.search(r"(?<![\w/.])/(tmp|work|root)\b", text)]
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_rooms_import_only_what_they_may(room):
+    found = files(room)
+    assert found or room == "consolidation"
+    wrong = [line for f in found for line in violations(room, f.read_text("utf-8"), str(f.relative_to(ROOT)))]
+    assert not wrong
+
+
+def test_the_seam_is_where_this_looks_for_it():
+    names = {name.split(".")[0] for name in imported((ROOT / SEAM).read_text("utf-8"))}
+    assert {"tensorflow", "jax"} <= names
+
+
+def test_notebooks_import_rooms_and_name_no_machine():
+    for path in sorted(ROOT.glob("*.ipynb")):
+        notebook = json.loads(path.read_text("utf-8"))
+        assert not violations("a notebook", cells(notebook)), path.name
+        assert not paths_of_a_machine(notebook), path.name
+
+
+@pytest.mark.parametrize(
+    "room, source",
+    [
+        ("tasks", "import importance"),
+        ("importance", "from tasks import digits"),
+        ("aggregation", "import thresholding as t"),
+        ("thresholding", "import aggregation.unit"),
+        ("consolidation", "from importance import Tracked"),
+        ("importance", "def score(evidence):\n    from experiments import settings"),
+        ("experiments", "import report"),
+        ("experiments", "import numpy, report.drawing"),
+        ("report", "from engine import backend"),
+        ("report", "import tasks"),
+        ("engine", "from importance._evidence import Evidence"),
+        ("engine", "import tensorflow as tf"),
+        ("engine", "def f():\n    with g():\n        import jax.numpy as jnp"),
+        ("importance", "from jax import numpy"),
+        ("tasks", "import importlib\ntf = importlib.import_module('tensorflow')"),
+        ("tasks", "jax = __import__('jax')"),
+        ("a notebook", "from engine import backend"),
+        ("a notebook", "import tensorflow as tf"),
+    ],
+)
+def test_a_wrong_import_is_found(room, source):
+    assert violations(room, source)
+
+
+@pytest.mark.parametrize(
+    "room, source, path",
+    [
+        ("engine", "import tensorflow as tf\nimport jax", SEAM),
+        (
+            "importance",
+            "from engine import per_example\nfrom importance import Measure\nimport keras",
+            "importance/a.py",
+        ),
+        ("importance", "from . import _fisher\nfrom ._records import start_path", "importance/a.py"),
+        (
+            "experiments",
+            "import tasks, importance, aggregation, thresholding, consolidation, engine",
+            "experiments/a.py",
+        ),
+        ("a notebook", "import report\nfrom experiments import threshold_grid", ""),
+        ("tasks", '"""import report"""  # import jax', "tasks/a.py"),
+    ],
+)
+def test_a_right_import_is_not(room, source, path):
+    assert not violations(room, source, path)
+
+
+def test_relative_imports_are_followed():
+    assert imported("from . import unit\nfrom .unit import LEVEL", "aggregation") == [
+        "aggregation.unit", "aggregation.unit.LEVEL",
+    ]  # fmt: skip
+    assert imported("from .. import shared", "report.parts") == ["report.shared"]
+
+
+def test_a_notebook_is_read():
+    code = {"cell_type": "code", "source": ["%matplotlib inline\n", "if True:\n", "    !ls\n", "import tensorflow"]}
+    seen = {"text/plain": ["saved in /", "tmp/x.csv"], "image/png": "abc+/tmp"}
+    notebook = {"cells": [code, {"cell_type": "markdown", "source": "import jax: see https://a.org/work/paper"}]}
+    assert violations("a notebook", cells(notebook)) == ["a notebook imports tensorflow"]
+    assert not paths_of_a_machine(notebook)
+    notebook["cells"].append({"cell_type": "code", "source": "x", "outputs": [{"data": seen}]})
+    assert not paths_of_a_machine(notebook)
+    seen["text/html"] = "<a href='/root/data'>"
+    assert paths_of_a_machine(notebook) == [seen["text/html"]]

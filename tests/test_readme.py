@@ -1,0 +1,26 @@
+"""The README's Python runs as it stands there."""
+
+import pathlib
+import re
+
+import pandas as pd
+
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_blocks_of_python_run_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(blocks) >= 2
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert isinstance(names["frame"], pd.DataFrame)
+    assert len(names["frame"]) == 2 * 2 * 21 * 2 * 2
+    assert [s.shape for s in names["path_integral"]] == [tuple(v.shape) for v in names["model"].trainable_variables]
+
+
+def test_links_lead_to_files():
+    root = pathlib.Path(__file__).parents[1]
+    linked = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert [link for link in linked if not (root / link).exists()] == []
