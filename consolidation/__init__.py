@@ -1,0 +1,15 @@
+"""Protect what matters: training on a new task with a penalty on the weights that earlier tasks need.
+
+```python
+optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(1e-3), strength=82.0, stabilized=True)
+model.compile(optimizer, loss, metrics=["accuracy"])
+model.fit(x_a, y_a)
+optimizer.consolidate(importances)  # a list of arrays like model.trainable_variables
+model.fit(x_b, y_b, callbacks=[StabilityMeter()])
+```
+"""
+
+from consolidation._elastic import ElasticWeightConsolidation, Stability, find
+from consolidation._stability import StabilityMeter
+
+__all__ = ["ElasticWeightConsolidation", "Stability", "StabilityMeter", "find"]

@@ -1,0 +1,253 @@
+"""Find the strength (lambda) of the penalty that serves a measure best, and say how well it is known."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from experiments import sequential
+from experiments.settings import check_strengths
+
+DECADES = tuple(float(10.0**power) for power in range(-2, 6))
+"""Where an automatic search starts: for importances between those of Fisher and those of Synaptic Intelligence."""
+
+_LIMITS = (1e-9, 1e12)
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        strength: float. The one with the highest mean accuracy, lambda*.
+        accuracy, low, high: float. Its mean accuracy over the seeds, and Student's t interval of that mean.
+        seeds: int. How many seeds it was run with.
+        not_worse: tuple of float, ascending. Strengths run with as many seeds whose paired interval of the difference
+            to the best reaches 0; the best is one of them.
+        table: pandas.DataFrame. One row for each strength that was tried: `strength`, `seeds`, `accuracy`, `low`,
+            `high`, `difference`, `difference_low`, `difference_high` (paired, to the best), `not_worse`.
+    """
+
+    strength: float
+    accuracy: float
+    low: float
+    high: float
+    seeds: int
+    not_worse: tuple
+    table: pd.DataFrame
+
+
+def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.5, confidence=0.95):
+    """Search the best strength.
+
+    A grid is evaluated as it is, with all seeds. "auto" starts with one strength a decade (`DECADES`) and three seeds.
+    It then goes on until nothing is left to do: strengths whose paired interval lies below the leader's are dropped;
+    the gaps on both sides of the leader are halved (on a log scale) until they are no wider than `ratio`, and if the
+    leader stands at an edge, the grid is extended beyond it; when the leader is surrounded, those that are left get one
+    seed more, until the leader's mean is known to `precision` or the seeds are used up.
+
+    Args:
+        evaluate: callable `evaluate(strengths, seeds) -> dict` from (strength, seed) to accuracy, for all pairs. An
+            accuracy that is not finite counts as 0.
+        strengths: "auto", or a list of float above 0, each once.
+        seeds: list of int. The ones that may be used; runs of one seed are compared as pairs.
+        precision: float. Half the width of the interval of the best strength's mean accuracy.
+        ratio: float, above 1. How close the best strength's neighbours are, as a factor.
+        confidence: float. Of the intervals.
+
+    Returns:
+        Found.
+
+    Raises:
+        ValueError: no strengths, or repeated ones; fewer than two seeds; a precision, ratio or confidence out of its
+            range.
+
+    Example:
+        >>> def evaluate(strengths, seeds):
+        ...     return {(s, n): 0.9 - 0.1 * abs(np.log10(s / 30)) + 0.001 * n for s in strengths for n in seeds}
+        >>> found = search(evaluate, [1.0, 10.0, 100.0], seeds=[0, 1, 2])
+        >>> found.strength, round(found.accuracy, 3), found.not_worse
+        (10.0, 0.853, (10.0,))
+    """
+    seeds = list(seeds)
+    automatic = isinstance(strengths, str)
+    if automatic and strengths != "auto":
+        raise ValueError(f"Expected strengths to be 'auto' or a list of numbers, received {strengths!r}.")
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"Expected at least two seeds, each once, to compare strengths by; received {seeds}.")
+    for name, value, least, most in (
+        ("precision", precision, 0, np.inf), ("ratio", ratio, 1, np.inf), ("confidence", confidence, 0, 1),
+    ):  # fmt: skip
+        if not least < value < most:
+            raise ValueError(f"Expected {name} between {least} and {most}, received {value!r}.")
+    alive = set(DECADES) if automatic else set(check_strengths(strengths))
+    if not alive:
+        raise ValueError("Expected strengths to be 'auto' or a list of at least one, received an empty list.")
+    count = min(3, len(seeds)) if automatic else len(seeds)
+    known = {}
+    while True:
+        _extend(known, evaluate, alive, seeds[:count])
+        leader = _leader(known, alive, seeds[:count])
+        if not automatic:
+            break
+        alive = {s for s in alive if _difference(known, s, leader, seeds[:count], confidence)[2] >= 0}
+        between = _neighbours(leader, known, ratio)
+        if between:
+            alive |= between
+            continue
+        _, low, high = _interval(known[leader], seeds[:count], confidence)
+        if (high - low) / 2 <= precision or count == len(seeds):
+            break
+        count += 1
+    return _found(known, alive, leader, seeds[:count], confidence)
+
+
+def _extend(known, evaluate, strengths, seeds):
+    """Evaluate what is missing: strengths that miss the same seeds in one call."""
+    missing = {}
+    for strength in sorted(strengths):
+        lacking = tuple(seed for seed in seeds if seed not in known.get(strength, {}))
+        if lacking:
+            missing.setdefault(lacking, []).append(strength)
+    for lacking, together in missing.items():
+        for (strength, seed), accuracy in evaluate(together, list(lacking)).items():
+            known.setdefault(strength, {})[seed] = accuracy if np.isfinite(accuracy) else 0.0
+
+
+def _leader(known, strengths, seeds):
+    return max(sorted(strengths), key=lambda s: np.mean([known[s][seed] for seed in seeds]))
+
+
+def _neighbours(leader, known, ratio):
+    """Return the strengths to try around the leader: midpoints of wide gaps, or a decade beyond the edge."""
+    tried, wanted = sorted(known), set()
+    place = tried.index(leader)
+    for step in (-1, 1):
+        if 0 <= place + step < len(tried):
+            neighbour = tried[place + step]
+            if max(neighbour / leader, leader / neighbour) > ratio:
+                wanted.add(float(f"{np.sqrt(leader * neighbour):.4g}"))
+        else:
+            beyond = float(f"{leader * 10.0**step:.4g}")
+            if _LIMITS[0] <= beyond <= _LIMITS[1]:
+                wanted.add(beyond)
+    return wanted - set(tried)
+
+
+def _interval(by_seed, seeds, confidence):
+    return _of_mean(np.array([by_seed[seed] for seed in seeds]), confidence)
+
+
+def _difference(known, strength, leader, seeds, confidence):
+    """Return the mean difference to the leader and its interval, over the seeds that both were run with."""
+    both = [seed for seed in seeds if seed in known[strength] and seed in known[leader]]
+    if strength == leader:
+        return 0.0, 0.0, 0.0
+    return _of_mean(np.array([known[strength][seed] - known[leader][seed] for seed in both]), confidence)
+
+
+def _of_mean(values, confidence):
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, -np.inf, np.inf
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return mean, mean - float(half), mean + float(half)
+
+
+def _found(known, alive, leader, seeds, confidence):
+    rows = []
+    for strength in sorted(known):
+        by_seed = known[strength]
+        accuracy, low, high = _interval(by_seed, list(by_seed), confidence)
+        difference, below, above = _difference(known, strength, leader, seeds, confidence)
+        rows.append(
+            {
+                "strength": strength, "seeds": len(by_seed), "accuracy": accuracy, "low": low, "high": high,
+                "difference": difference, "difference_low": below, "difference_high": above,
+                "not_worse": strength in alive and above >= 0,
+            }
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    best = table[table["strength"] == leader].iloc[0]
+    return Found(
+        strength=leader, accuracy=float(best["accuracy"]), low=float(best["low"]), high=float(best["high"]),
+        seeds=int(best["seeds"]), not_worse=tuple(table[table["not_worse"]]["strength"]), table=table,
+    )  # fmt: skip
+
+
+def run(
+    sequence, measures, model=None, penalties=("plain", "stabilized"), strengths="auto", search_seeds=range(5),
+    report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, **settings,
+):  # fmt: skip
+    """Choose the strength of each measure and penalty, and report the accuracy that it reaches.
+
+    Under the honest protocol the strength with the best validation accuracy over `search_seeds` is run with
+    `report_seeds`, and its test accuracy reported; under the published one the test accuracy over `search_seeds` both
+    chooses and reports. Every run is a row of `<out>/<run name>.csv`, and is not done again.
+
+    Args:
+        sequence, model, out, progress, **settings: as for `experiments.sequential.run`.
+        measures: list of str.
+        penalties: list of str.
+        strengths, precision, ratio: as for `search`; a dict from (measure, penalty) gives each its own strengths.
+        search_seeds: list of int.
+        report_seeds: list of int. None of them may be among `search_seeds`.
+
+    Returns:
+        table: pandas.DataFrame. One row for each measure and penalty, and for the two ends ("none" and "joint"):
+            `strength`, `not_worse` (tuple), `search_accuracy`, `search_seeds`, and of the report `test_accuracy`,
+            `test_low`, `test_high`, `test_forgetting`, `test_backward_transfer`, `seeds`.
+        found: dict from (measure, penalty) to Found.
+
+    Raises:
+        ValueError: seeds that serve both for the search and for the report; and as `search` and
+            `experiments.sequential.run` raise.
+    """
+    published = settings.get("protocol") == "published"
+    search_seeds, report_seeds = list(search_seeds), list(report_seeds)
+    shared = sorted(set(search_seeds) & set(report_seeds))
+    if shared and not published:
+        raise ValueError(
+            f"Expected report_seeds that the search has not seen, received {shared} in both. A strength that is chosen "
+            "and reported with the same seeds looks better than it is."
+        )
+    report_seeds = search_seeds if published else report_seeds
+    runs = sequential.Sequential(sequence, model, out, seeds=search_seeds, **settings)
+    about, found = {}, {}
+    for measure in measures:
+        for penalty in penalties:
+
+            def evaluate(strengths, seeds, measure=measure, penalty=penalty):
+                seeds = [s for s in search_seeds if s <= max(seeds)] if published else seeds
+                varied = {"measures": [measure], "penalties": [penalty], "strengths": strengths, "ends": False}
+                frame = runs.asking(seeds=seeds, **varied).run(progress=progress)
+                rows = _of(sequential.summary(frame), runs.settings.measures[0], penalty, strengths, seeds)
+                return {(r.strength, r.seed): r.validation_accuracy for r in rows.itertuples()}
+
+            own = strengths[measure, penalty] if isinstance(strengths, dict) else strengths
+            best = found[measure, penalty] = search(evaluate, own, search_seeds, precision, ratio)
+            runs.asking(measures=[measure], penalties=[penalty], strengths=[best.strength], seeds=report_seeds)
+            runs.run(progress=progress)
+            about[runs.settings.measures[0], penalty] = {
+                "strength": best.strength, "not_worse": best.not_worse, "search_accuracy": best.accuracy,
+                "search_seeds": best.seeds,
+            }  # fmt: skip
+    summary = sequential.summary(runs.asking(seeds=report_seeds, ends=True).run(progress=progress))
+    about |= {(end.measure, end.penalty): {"strength": 0.0, "not_worse": ()} for end in sequential.ENDS}
+    rows = []
+    for (measure, penalty), row in about.items():
+        of_run = _of(summary, measure, penalty, [row["strength"]], report_seeds)
+        mean, low, high = _of_mean(of_run["test_accuracy"].to_numpy(), 0.95)
+        also = {name: of_run[name].mean() for name in ("test_forgetting", "test_backward_transfer")}
+        rows.append(
+            {
+                "measure": measure, "penalty": penalty, **row, "test_accuracy": mean, "test_low": low,
+                "test_high": high, **also, "seeds": len(of_run),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows), found
+
+
+def _of(summary, measure, penalty, strengths, seeds):
+    wanted = (summary["measure"] == measure) & (summary["penalty"] == penalty)
+    return summary[wanted & summary["strength"].isin(strengths) & summary["seed"].isin(seeds)]

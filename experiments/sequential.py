@@ -1,0 +1,440 @@
+"""Sequential learning: one task after another, each importance measure protecting what came before.
+
+For each measure x penalty x strength x seed the sequence is trained; after every task, one row for each task seen so
+far says how well it is still known. Two ends stand beside them: no protection (measure "none", strength 0), and all
+tasks at once (measure "joint").
+"""
+
+import dataclasses
+import time
+import warnings
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+import importance
+from consolidation import ElasticWeightConsolidation, Stability, find
+from engine import evaluation, structure, training, wrapper
+from experiments import checkpoints
+from experiments.settings import SequentialSettings
+from experiments.store import Store
+from experiments.threshold_grid import custom_name
+from tasks import sequences
+
+KEY = ["measure", "penalty", "strength", "seed", "after_task", "on_task"]
+RUN = KEY[:4]
+METER = [f"ewc_{name}" for name in Stability._fields]
+COLUMNS = [
+    "run", "sequence", "model", "tasks", *KEY, "validation_accuracy", "test_accuracy", *METER, "seconds", "status",
+]  # fmt: skip
+
+
+class Protection(NamedTuple):
+    """What tells one run from another, beside its seed.
+
+    Attributes:
+        measure: str. A measure, or "none" or "joint".
+        penalty: str. "plain", "stabilized", "decoupled" or "none".
+        strength: float.
+    """
+
+    measure: str
+    penalty: str
+    strength: float
+
+
+ENDS = (Protection("none", "none", 0.0), Protection("joint", "none", 0.0))
+
+
+class Sequential:
+    """Runs of sequential learning: settings, files, and compiled models.
+
+    Args:
+        sequence: str. A file in `tasks/sequences/`.
+        model: str, keras.Model, or a function without arguments that returns a new keras.Model.
+        out: str or path. The folder for the CSV, its settings file and `checkpoints/`.
+        **settings: see `experiments.settings.SequentialSettings`.
+
+    Attributes:
+        settings: SequentialSettings.
+        store: experiments.store.Store.
+        timings: dict. Seconds of the last `run` spent reading "data", "training", "scoring", "evaluating", and in
+            "total".
+
+    Raises:
+        ValueError: a setting that cannot be; a model that does not fit the tasks.
+        OSError: a folder that cannot be written.
+    """
+
+    def __init__(self, sequence, model=None, out="data", **settings):
+        settings["sequence"] = sequence
+        own = not isinstance(model, (str, type(None)))
+        if own:
+            self._build = (lambda: keras.models.clone_model(model)) if isinstance(model, keras.Model) else model
+        self.settings = SequentialSettings(model=custom_name(self._build()) if own else model or "default", **settings)
+        self._loaded = None
+        first = self._sequence(self.settings.seeds[0]).first
+        if model is None:
+            self.settings = SequentialSettings(model=first.models[0], **settings)
+        if not own:
+            self._build = lambda: first.build_model(self.settings.model)
+        trial = self._build()
+        first.check_model(trial)
+        about = self.settings.as_dict()
+        about = {key: value for key, value in about.items() if key not in self.settings.VARIED}
+        self.store = Store(
+            out, self.settings.name, COLUMNS, KEY,
+            {"settings": about, "classes": first.classes, "xla": structure.xla(trial)},
+        )  # fmt: skip
+        self._learners, self._placed = {}, {}
+        self.timings = {}
+
+    def asking(self, **varied):
+        """Ask for other runs from now on; their rows join the same file, and compiled models serve them too.
+
+        Args:
+            **varied: of `measures`, `penalties`, `strengths`, `ends` and `seeds`, those that change.
+
+        Returns:
+            This object.
+
+        Raises:
+            ValueError: a setting that decides the run's name, or that cannot be.
+        """
+        others = sorted(set(varied) - self.settings.VARIED)
+        if others:
+            raise ValueError(
+                f"Expected only settings that are columns of the rows ({', '.join(sorted(self.settings.VARIED))}), "
+                f"received {', '.join(others)}. Make another Sequential for them."
+            )
+        self.settings = dataclasses.replace(self.settings, **varied)
+        return self
+
+    def run(self, watch=None, progress=True):
+        """Do the runs that are missing, writing the rows of every task as soon as they are there.
+
+        Safe to interrupt at any time: called again, in this process or another, it does again the run that was under
+        way and those that are missing.
+
+        Args:
+            watch: callable or None. Called as `watch(frame)` with all rows so far after every run.
+            progress: bool. Whether to show a bar.
+
+        Returns:
+            pandas.DataFrame. All rows with these settings, also of runs with other measures, penalties, strengths and
+            seeds.
+        """
+        start = time.perf_counter()
+        self.timings = dict.fromkeys(("data", "training", "scoring", "evaluating"), 0.0)
+        self._done = self.store.done
+        missing = self._missing()
+        self._bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not progress or not missing)
+        try:
+            for protection, seed in missing:
+                self._bar.set_postfix_str(f"{protection.measure}, {protection.penalty}, {protection.strength:g}")
+                self._reach(protection, seed)
+                self._bar.update()
+                if watch:
+                    watch(self.store.frame())
+        finally:
+            self._bar.close()
+            self.store.close()
+        self.timings["total"] = time.perf_counter() - start
+        return self.store.frame()
+
+    def _missing(self):
+        """List the (protection, seed) of which rows are missing, in the order in which they are to be run."""
+        s = self.settings
+        protections = [Protection(m, p, v) for m in s.measures for p in s.penalties for v in s.strengths]
+        protections = [*(ENDS if s.ends else ()), *protections]
+        if self._carries:
+            pairs = [(protection, seed) for protection in protections for seed in s.seeds]
+        else:  # the data of a seed are read once
+            pairs = [(protection, seed) for seed in s.seeds for protection in protections]
+        tasks = len(self._sequence(s.seeds[0]))
+        return [
+            (protection, seed)
+            for protection, seed in pairs
+            if any(self.store.key_of(cell) not in self._done for cell in _cells(protection, seed, tasks))
+        ]
+
+    @property
+    def _carries(self):
+        return self.settings.protocol == "published"
+
+    def _sequence(self, seed):
+        if self._loaded is None or self._loaded[0] != seed:
+            validation = "test" if self.settings.protocol == "published" else 0.1
+            loaded = sequences.load(self.settings.sequence, validation=validation, seed=seed, **self.settings.options)
+            self._loaded, self._placed = (seed, loaded), {}
+        return self._loaded[1]
+
+    def _reach(self, protection, seed):
+        """Do one run, and before it those whose optimizer state it goes on from, if that was not kept."""
+        if not self._carries:
+            self._run(protection, seed, None)
+            return
+        seeds = self.settings.seeds
+        kept = self._checkpoints(protection)
+        first = seeds.index(seed)
+        carried = None
+        while first > 0 and carried is None:
+            if seeds[first - 1] in kept.epochs():
+                carried = kept.load(seeds[first - 1])
+            first -= carried is None
+        for each in seeds[first : seeds.index(seed) + 1]:
+            carried = self._run(protection, each, carried)
+            kept.save(each, carried)
+
+    def _checkpoints(self, protection):
+        name = f"{protection.measure}-{protection.penalty}-{protection.strength:g}".replace(":", "-")
+        return checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / name)
+
+    def _run(self, protection, seed, carried):
+        """Train the sequence once; return the optimizer's state at its end."""
+        with self._timed("data"):
+            sequence = self._sequence(seed)
+        learner = self._learner(protection)
+        learner.begin(seed, protection.strength, carried)
+        train = self._train_at_once if protection.measure == "joint" else self._train_in_turn
+        train(learner, sequence, protection, seed)
+        return learner.optimizer_state()
+
+    def _train_at_once(self, learner, sequence, protection, seed):
+        """Train on the examples of all tasks, mixed.
+
+        An epoch is cut into as many parts as there are tasks, each with an equal share of every task's examples, so
+        that no more than a task's worth of them is in memory.
+        """
+        s, tasks, started = self.settings, len(sequence), time.perf_counter()
+        random = np.random.default_rng([seed, tasks])
+        for epoch in range(s.epochs):
+            with self._timed("data"):
+                orders = [random.permutation(len(sequence.examples(k, "train")[1])) for k in range(tasks)]
+            for part in range(tasks):
+                with self._timed("data"):
+                    shares = [sequence.examples(k, "train", order[part::tasks]) for k, order in enumerate(orders)]
+                    x, y = (np.concatenate(arrays) for arrays in zip(*shares, strict=True))
+                learner.train(x, y, [epoch * tasks + part + 1], seed, self._timed)
+        self._record(learner, sequence, protection, seed, tasks, time.perf_counter() - started)
+
+    def _train_in_turn(self, learner, sequence, protection, seed):
+        s = self.settings
+        for number in range(1, len(sequence) + 1):
+            started = time.perf_counter()
+            with self._timed("data"):
+                x, y = sequence.examples(number - 1, "train")
+            epochs = range((number - 1) * s.epochs + 1, number * s.epochs + 1)
+            learner.train(x, y, epochs, seed, self._timed)
+            if not learner.finite():
+                self._give_up(sequence, protection, seed, number)
+                return
+            if number < len(sequence) and protection.measure != "none":
+                with self._timed("scoring"):
+                    scores = self._scores(learner, protection, x, y, seed)
+            self._record(learner, sequence, protection, seed, number, time.perf_counter() - started)
+            if number < len(sequence) and protection.measure != "none":
+                learner.protect(scores)
+
+    def _scores(self, learner, protection, x, y, seed):
+        examples = self.settings.examples
+        if self.settings.protocol == "published" and examples is not None:
+            x, y, examples = x[-examples:], y[-examples:], None
+        return importance.load(protection.measure).score(
+            learner.model, x, y, seed=seed, loss=learner.loss, examples=examples
+        )
+
+    def _learner(self, protection):
+        """Return the compiled model for a penalty and a trajectory measure; strengths and seeds share it."""
+        watches = protection.penalty != "none" and importance.load(protection.measure).definition.observe is not None
+        key = (protection.penalty, protection.measure if watches else None)
+        if key not in self._learners:
+            steps, _ = training.steps_per_epoch(len(self._sequence(self._loaded[0]).examples(0, "train")[1]), 1)
+            self._learners[key] = _Learner(self._build, self._loaded[1].first.loss, self.settings, *key, steps)
+        return self._learners[key]
+
+    def _record(self, learner, sequence, protection, seed, after, seconds):
+        found = []
+        with self._timed("evaluating"):
+            for on in range(1, after + 1):
+                accuracies = [
+                    learner.accuracy(self._examples(learner, sequence, on - 1, p)) for p in ("validation", "test")
+                ]
+                found.append((on, *accuracies, "ok"))
+        self._write(protection, seed, after, found, learner.stability(), seconds)
+
+    def _examples(self, learner, sequence, index, part):
+        """Return examples on the device; those of a seed serve all its runs."""
+        part = "test" if self.settings.protocol == "published" else part
+        if (index, part) not in self._placed:
+            self._placed[index, part] = learner.accuracy.place(*sequence.examples(index, part))
+        return self._placed[index, part]
+
+    def _give_up(self, sequence, protection, seed, number):
+        warnings.warn(
+            f"The weights are no longer finite after task {number} with {protection}, seed {seed}; the run is "
+            "recorded so.",
+            stacklevel=2,
+        )
+        nan = float("nan")
+        for after in range(number, len(sequence) + 1):
+            rows = [(on, nan, nan, f"weights are not finite after task {number}") for on in range(1, after + 1)]
+            self._write(protection, seed, after, rows, Stability(*[nan] * len(METER)), nan)
+
+    def _write(self, protection, seed, after, found, stability, seconds):
+        s = self.settings
+        about = {
+            "run": s.name, "sequence": s.sequence, "model": s.model, "tasks": len(self._sequence(seed)),
+            **protection._asdict(), "seed": seed, "after_task": after, "seconds": round(seconds, 3),
+            **dict(zip(METER, (float(f"{value:.6g}") for value in stability), strict=True)),
+        }  # fmt: skip
+        rows = [
+            {**about, "on_task": on, "validation_accuracy": validation, "test_accuracy": test, "status": status}
+            for on, validation, test, status in found
+        ]
+        missing = [row for row in rows if self.store.key_of(row) not in self._done]
+        self.store.append(missing)
+        self._done |= {self.store.key_of(row) for row in missing}
+
+    @contextmanager
+    def _timed(self, what):
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[what] = self.timings.get(what, 0.0) + time.perf_counter() - start
+
+
+class _Learner:
+    """One compiled model and optimizer, used for many runs."""
+
+    def __init__(self, build, loss, settings, penalty, measure, examples):
+        self._build, self.loss, self._settings = build, loss, settings
+        config = {"learning_rate": settings.learning_rate, **settings.optimizer_options}
+        optimizer = keras.optimizers.get({"class_name": settings.optimizer, "config": config})
+
+        def track(optimizer):
+            return importance.Tracked(optimizer, [measure]) if measure else optimizer
+
+        def hold(optimizer):
+            kind = {} if penalty == "plain" else {penalty: True}
+            return ElasticWeightConsolidation(
+                optimizer, 0.0, decay=settings.decay, separate=settings.separate, **kind
+            )  # fmt: skip
+
+        if penalty != "none":
+            # The published code lets a trajectory measure see the penalised gradient.
+            optimizer = hold(track(optimizer)) if settings.protocol == "published" else track(hold(optimizer))
+        self.model, self._optimizer = build(), optimizer
+        self._penalty = find(optimizer)
+        self._tracked = next((o for o in wrapper.unwrapped(optimizer) if isinstance(o, importance.Tracked)), None)
+        steps, _ = training.steps_per_epoch(examples, settings.batch_size)
+        training.compile_model(self.model, optimizer, loss, steps=steps)
+        self._start = training.values(optimizer.variables)
+        self.accuracy = evaluation.Accuracy(self.model)
+
+    def begin(self, seed, strength, carried):
+        """Put new weights into the model and the optimizer back to its start, or to the state of an earlier run."""
+        keras.utils.set_random_seed(seed)
+        fresh = self._build()
+        training.assign(training.model_variables(self.model), training.values(training.model_variables(fresh)))
+        training.assign(self._optimizer.variables, self._start)
+        if carried is not None:
+            training.assign(wrapper.unwrapped(self._optimizer)[-1].variables, carried)
+        if self._penalty:
+            self._penalty.strength = strength
+
+    def optimizer_state(self):
+        """Copy the state of the innermost optimizer, without importances, anchors and records."""
+        return training.values(wrapper.unwrapped(self._optimizer)[-1].variables)
+
+    def train(self, x, y, epochs, seed, timed):
+        if self._tracked:
+            self._tracked.restart()
+        if self._penalty:
+            self._penalty.restart_meter()
+        with timed("training"):
+            training.train(self.model, x, y, epochs, self._settings.batch_size, seed)
+
+    def protect(self, importances):
+        self._penalty.consolidate(importances)
+
+    def finite(self):
+        return all(np.isfinite(w).all() for w in training.values(self.model.trainable_variables))
+
+    def stability(self):
+        return self._penalty.stability() if self._penalty else Stability(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def run(sequence, model=None, out="data", watch=None, progress=True, **settings):
+    """Do runs of sequential learning, or those that are missing; see `Sequential` and `Sequential.run`.
+
+    Returns:
+        pandas.DataFrame. One row for each run, task learnt and task tested; the same rows are in
+        `<out>/<run name>.csv`.
+
+    Example:
+        ```python
+        frame = sequential.run("permuted_digits", measures=["fisher_empirical"], penalties=["plain", "stabilized"],
+                               strengths=[1.0, 10.0, 100.0], seeds=range(3), out="data")
+        sequential.summary(frame).groupby(["measure", "penalty", "strength"]).test_accuracy.mean()
+        ```
+    """
+    return Sequential(sequence, model, out, **settings).run(watch, progress)
+
+
+def summary(frame):
+    """Summarise every finished run in one row.
+
+    With a(t, k) the accuracy on task k after task t, and n tasks:
+
+        accuracy           mean over k of a(n, k)
+        forgetting         mean over k < n of max over t < n of a(t, k) - a(n, k)
+        backward_transfer  mean over k < n of a(n, k) - a(k, k)
+
+    Args:
+        frame: pandas.DataFrame. As `run` returns it.
+
+    Returns:
+        pandas.DataFrame. One row for each measure, penalty, strength and seed; columns `validation_accuracy`,
+        `validation_forgetting`, `validation_backward_transfer`, and the same with `test_`. NaN for runs whose weights
+        became infinite; for "joint", which sees all tasks at once, forgetting and backward transfer are NaN.
+
+    References:
+        Forgetting: Chaudhry et al., "Riemannian walk for incremental learning", ECCV 2018. Backward transfer: Lopez-Paz
+        & Ranzato, "Gradient episodic memory for continual learning", NeurIPS 2017.
+    """
+    import pandas as pd
+
+    rows = []
+    for key, of_run in frame.groupby(RUN, sort=True):
+        tasks = int(of_run["tasks"].iloc[0])
+        last = of_run[of_run["after_task"] == tasks]
+        if len(last) < tasks:
+            continue
+        row = dict(zip(RUN, key, strict=True))
+        for part in ("validation", "test"):
+            matrix = of_run.pivot(index="after_task", columns="on_task", values=f"{part}_accuracy").to_numpy()
+            row |= {f"{part}_{name}": value for name, value in _transfer(matrix, tasks).items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _transfer(matrix, tasks):
+    """Summarise accuracies (after task, on task), NaN above the diagonal."""
+    final = matrix[-1]
+    found = {"accuracy": final.mean(), "forgetting": np.nan, "backward_transfer": np.nan}
+    if len(matrix) == tasks > 1 and np.isfinite(final).all():
+        found["forgetting"] = np.mean(np.nanmax(matrix[:-1, :-1], axis=0) - final[:-1])
+        found["backward_transfer"] = np.mean(final[:-1] - np.diagonal(matrix)[:-1])
+    return found
+
+
+def _cells(protection, seed, tasks):
+    """Yield the keys of a run's rows."""
+    for after in range(tasks if protection.measure == "joint" else 1, tasks + 1):
+        for on in range(1, after + 1):
+            yield {**protection._asdict(), "seed": seed, "after_task": after, "on_task": on}

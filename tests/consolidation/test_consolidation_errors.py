@@ -1,0 +1,107 @@
+"""What is refused, and what the message says."""
+
+import keras
+import numpy as np
+import pytest
+
+import importance
+from consolidation import ElasticWeightConsolidation, StabilityMeter, find
+
+
+def wrapped(**options):
+    return ElasticWeightConsolidation(keras.optimizers.SGD(0.1), **{"strength": 1.0, **options})
+
+
+@pytest.fixture
+def optimizer():
+    optimizer = wrapped()
+    optimizer.build([keras.Variable(np.ones((2, 3))), keras.Variable(np.ones(3))])
+    return optimizer
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
+def test_a_strength_below_zero_or_not_finite(strength):
+    with pytest.raises(ValueError, match="Expected a strength of at least 0, received"):
+        wrapped(strength=strength)
+    optimizer = wrapped()
+    with pytest.raises(ValueError, match="Expected a strength of at least 0, received"):
+        optimizer.strength = strength
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.5, float("nan")])
+def test_a_decay_out_of_its_range(decay):
+    with pytest.raises(ValueError, match="Expected decay from 0 to 1, received"):
+        wrapped(decay=decay)
+
+
+def test_both_cures_at_once():
+    with pytest.raises(ValueError, match="at most one of stabilized=True and decoupled=True"):
+        wrapped(stabilized=True, decoupled=True)
+
+
+@pytest.mark.parametrize(
+    "importances, message",
+    [
+        ([np.ones((2, 3))], "Expected 2 importances .* received 1. Score the model"),
+        ([np.ones((3, 2)), np.ones(3)], r"received 2; \(2, 3\) for .*, received \(3, 2\)"),
+        ([np.ones((2, 3)), np.ones(3), np.ones(1)], "received 3"),
+        ([np.ones((2, 3)), np.array([1, -1, 1])], "0 values that are not finite and 1 negative ones for"),
+        ([np.full((2, 3), np.nan), np.ones(3)], "6 values that are not finite and 0 negative ones for"),
+        ([np.ones((2, 3)), np.array([1, np.inf, 1])], "1 values that are not finite"),
+    ],
+)
+def test_importances_that_do_not_fit(optimizer, importances, message):
+    with pytest.raises(ValueError, match=message):
+        optimizer.consolidate(importances)
+    assert not optimizer.stability().largest  # nothing was taken over
+
+
+def test_consolidating_before_training(setting):
+    model = setting.model(wrapped())
+    with pytest.raises(ValueError, match=r"Call model.fit first; .*optimizer.build\(model.trainable_variables\)"):
+        model.optimizer.consolidate(setting.importances)
+    model.optimizer.build(model.trainable_variables)  # a model that comes trained
+    model.optimizer.consolidate(setting.importances)
+
+
+@pytest.mark.parametrize("kind", ["stabilized", "decoupled"])
+def test_a_learning_rate_of_zero(kind, setting):
+    with pytest.raises(ValueError, match="Expected a learning rate above 0 with stabilized or decoupled"):
+        ElasticWeightConsolidation(keras.optimizers.SGD(0.0), 1.0, **{kind: True})
+    model = setting.model(wrapped(**{kind: True}))
+    setting.fit(model, 0)
+    model.optimizer.learning_rate = 0.0
+    with pytest.raises(ValueError, match="Expected a learning rate above 0"):
+        model.optimizer.consolidate(setting.importances)
+    ElasticWeightConsolidation(keras.optimizers.SGD(0.0), 1.0)  # the plain coefficient does not contain it
+    warmed_up = keras.optimizers.schedules.PolynomialDecay(0.0, 10, 0.1)
+    ElasticWeightConsolidation(keras.optimizers.SGD(warmed_up), 1.0, **{kind: True})
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        keras.optimizers.SGD(0.1, loss_scale_factor=8.0),
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
+    ],
+)
+def test_an_optimizer_that_rescales_the_loss(inner):
+    with pytest.raises(ValueError, match="Wrap the other way: LossScaleOptimizer"):
+        ElasticWeightConsolidation(importance.Tracked(inner), 1.0)
+
+
+def test_accumulated_gradients_with_a_step_that_is_not_in_them():
+    inner = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
+    with pytest.raises(ValueError, match=r"gradient_accumulation_steps=4\. Use stabilized=True"):
+        ElasticWeightConsolidation(inner, 1.0, decoupled=True)
+    ElasticWeightConsolidation(inner, 1.0, stabilized=True)
+
+
+def test_a_meter_without_a_penalty(setting):
+    with pytest.raises(ValueError, match="compiled with an ElasticWeightConsolidation optimizer, received SGD"):
+        setting.fit(setting.model(keras.optimizers.SGD(0.1)), 0, callbacks=[StabilityMeter()])
+
+
+def test_find():
+    inner = wrapped()
+    assert find(importance.Tracked(inner)) is inner and find(keras.optimizers.SGD(0.1)) is None

@@ -1,0 +1,145 @@
+"""The search for the best strength, on made-up accuracies and on real runs."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+from experiments import lambda_search, sequential
+
+
+class Bench:
+    """Accuracies that peak at a strength, with noise that seeds share and noise of their own; it counts the runs."""
+
+    def __init__(self, peak, noise=0.002, shared=0.02):
+        self.peak, self.noise, self.shared, self.runs = peak, noise, shared, []
+
+    def __call__(self, strengths, seeds):
+        found = {}
+        for strength in strengths:
+            for seed in seeds:
+                self.runs.append((strength, seed))
+                common = np.random.default_rng(seed).normal()
+                own = np.random.default_rng([seed, int(1e6 * np.log10(strength) + 1e7)]).normal()
+                height = 0.9 - 0.05 * np.log10(strength / self.peak) ** 2
+                found[strength, seed] = height + self.shared * common + self.noise * own
+        return found
+
+
+@pytest.mark.parametrize("peak", [3e-5, 0.7, 41.0, 2e4, 3e8])
+def test_auto_finds_the_peak(peak):
+    bench = Bench(peak)
+    found = lambda_search.search(bench, seeds=range(40), precision=0.01, ratio=1.5)
+    assert abs(np.log10(found.strength / peak)) < 0.3
+    assert found.low < found.accuracy < found.high and (found.high - found.low) / 2 <= 0.01
+    assert found.strength in found.not_worse and found.not_worse == tuple(sorted(found.not_worse))
+    assert len(set(bench.runs)) == len(bench.runs)  # nothing is run twice
+    tried = sorted(found.table["strength"])
+    place = tried.index(found.strength)
+    assert tried[place + 1] / tried[place] <= 1.5 and tried[place] / tried[place - 1] <= 1.5
+
+
+def test_auto_spends_seeds_on_what_may_be_best():
+    bench = Bench(41.0, noise=0.01, shared=0.0)
+    found = lambda_search.search(bench, seeds=range(40), precision=0.005)
+    seeds = found.table.set_index("strength")["seeds"]
+    assert seeds[0.01] == 3 < seeds[found.strength] < 40
+    assert len(bench.runs) < 0.7 * len(found.table) * found.seeds
+    dropped = found.table[~found.table["not_worse"]]
+    assert (dropped["difference_high"] < 0).all() and len(dropped) >= 5
+    assert found.table.set_index("strength").loc[list(found.not_worse), "seeds"].eq(found.seeds).all()
+
+
+def test_auto_stops_when_the_seeds_are_used_up():
+    found = lambda_search.search(Bench(41.0, noise=0.05), seeds=range(4), precision=1e-6)
+    assert found.seeds == 4 and (found.high - found.low) / 2 > 1e-6
+
+
+def test_a_grid_is_evaluated_as_it_is():
+    bench = Bench(41.0, noise=1e-4)
+    found = lambda_search.search(bench, [100.0, 1.0, 50.0, 40.0], seeds=[5, 6, 7])
+    assert sorted(bench.runs) == sorted((s, n) for s in (1.0, 40.0, 50.0, 100.0) for n in (5, 6, 7))
+    assert found.strength == 40.0 and list(found.table["strength"]) == [1.0, 40.0, 50.0, 100.0]
+    assert 1.0 not in found.not_worse and 100.0 not in found.not_worse
+
+
+def test_intervals_by_hand():
+    values = {1.0: [0.80, 0.90, 0.85], 2.0: [0.82, 0.91, 0.88]}
+    found = lambda_search.search(
+        lambda strengths, seeds: {(s, n): values[s][n] for s in strengths for n in seeds}, [1.0, 2.0], seeds=range(3)
+    )
+    quantile = 4.302652729911275  # Student's t, two degrees of freedom, 97.5 %
+    half = quantile * np.std(values[2.0], ddof=1) / np.sqrt(3)
+    assert (found.strength, found.accuracy) == (2.0, pytest.approx(0.87))
+    assert (found.low, found.high) == (pytest.approx(0.87 - half), pytest.approx(0.87 + half))
+    row = found.table.iloc[0]  # differences -0.02, -0.01, -0.03
+    assert row["difference"] == pytest.approx(-0.02)
+    assert row["difference_high"] == pytest.approx(-0.02 + quantile * 0.01 / np.sqrt(3))
+    assert found.not_worse == (1.0, 2.0)
+
+
+def test_a_run_that_exploded_counts_as_zero():
+    def evaluate(strengths, seeds):
+        return {(s, n): np.nan if s > 5 else 0.5 + 0.01 * s + 1e-3 * n for s in strengths for n in seeds}
+
+    found = lambda_search.search(evaluate, [1.0, 4.0, 10.0], seeds=range(3))
+    assert found.strength == 4.0 and found.table["accuracy"].iloc[2] == 0
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"strengths": []}, "at least one, received an empty list"),
+        ({"strengths": [1.0, 1.0]}, r"each once, received \[1.0, 1.0\]"),
+        ({"strengths": [0.0]}, "strengths above 0"),
+        ({"strengths": "automatic"}, "'auto' or a list of numbers, received 'automatic'"),
+        ({"seeds": [1]}, "at least two seeds"),
+        ({"seeds": [1, 1]}, "at least two seeds, each once"),
+        ({"precision": 0.0}, "precision between 0 and inf, received 0.0"),
+        ({"ratio": 1.0}, "ratio between 1 and inf"),
+        ({"confidence": 1.0}, "confidence between 0 and 1"),
+    ],
+)
+def test_searches_that_cannot_be(changed, message):
+    with pytest.raises(ValueError, match=message):
+        lambda_search.search(Bench(1.0), **changed)
+
+
+SMALL = {"epochs": 2, "learning_rate": 0.01, "options": {"tasks": 2}, "progress": False}
+
+
+def test_chosen_on_validation_and_reported_on_test_with_other_seeds(tmp_path):
+    table, found = lambda_search.run(
+        "permuted_digits", ["magnitude"], penalties=["stabilized"], strengths=[0.01, 3.0], search_seeds=[0, 1],
+        report_seeds=[2, 3], out=tmp_path, **SMALL,
+    )  # fmt: skip
+    table = table.set_index("measure")
+    best = found["magnitude", "stabilized"]
+    frame = sequential.Sequential(
+        "permuted_digits", out=tmp_path, **{k: v for k, v in SMALL.items() if k != "progress"}
+    ).store.frame()  # fmt: skip
+    summary = sequential.summary(frame).set_index(["measure", "strength", "seed"])
+    for strength in (0.01, 3.0):
+        searched = summary.loc[[("magnitude", strength, n) for n in (0, 1)], "validation_accuracy"].mean()
+        assert best.table.set_index("strength")["accuracy"][strength] == pytest.approx(searched)
+    reported = summary.loc[[("magnitude", best.strength, n) for n in (2, 3)], "test_accuracy"].mean()
+    assert table["test_accuracy"]["magnitude"] == pytest.approx(reported)
+    assert table["strength"]["magnitude"] == best.strength and table["seeds"].eq(2).all()
+    assert table["test_accuracy"]["joint"] > table["test_accuracy"]["none"]
+    assert len(summary) == 2 * 2 + 2 + 2 * 2  # the search, the report, two ends
+
+
+def test_seeds_for_both_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"received \[1\] in both. A strength that is chosen"):
+        lambda_search.run("permuted_digits", ["magnitude"], search_seeds=[0, 1], report_seeds=[1, 2], out=tmp_path)
+
+
+def test_only_what_is_a_column_can_be_asked_for(tmp_path):
+    runs = sequential.Sequential("permuted_digits", out=tmp_path)
+    with pytest.raises(ValueError, match=r"received epochs, sequence\. Make another Sequential"):
+        runs.asking(epochs=3, sequence="split_digits")
+
+
+def test_search_doctests():
+    results = doctest.testmod(lambda_search)
+    assert results.attempted and not results.failed

@@ -1,0 +1,190 @@
+"""Runs of sequential learning: what they record, that they are what they say, and that they go on after a kill."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import importance
+from consolidation import ElasticWeightConsolidation
+from engine import training
+from experiments import sequential
+from experiments.store import Store
+from tasks import sequences
+
+SMALL = {
+    "measures": ["magnitude"], "penalties": ["stabilized"], "strengths": [3.0], "epochs": 2, "batch_size": 100,
+    "learning_rate": 0.01, "options": {"tasks": 2},
+}  # fmt: skip
+ACCURACIES = ["validation_accuracy", "test_accuracy"]
+
+
+def run(out, sequence="permuted_digits", **settings):
+    return sequential.run(sequence, out=out, progress=False, **{**SMALL, **settings})
+
+
+def cells(frame):
+    """What does not depend on when it was computed, in one order."""
+    columns = [*sequential.KEY, *ACCURACIES, *sequential.METER, "status"]
+    return frame[columns].sort_values(sequential.KEY, ignore_index=True)
+
+
+def test_every_run_has_a_row_for_each_task_seen(tmp_path):
+    frame = run(tmp_path, seeds=[3], strengths=[300.0])
+    assert list(frame.columns) == sequential.COLUMNS and set(frame["status"]) == {"ok"}
+    found = {(m, p, v): len(of_run) for (m, p, v), of_run in frame.groupby(["measure", "penalty", "strength"])}
+    assert found == {("magnitude", "stabilized", 300.0): 3, ("none", "none", 0.0): 3, ("joint", "none", 0.0): 2}
+    assert frame[ACCURACIES].to_numpy().min() > 0 and frame[ACCURACIES].to_numpy().max() <= 1
+    forgotten = sequential.summary(frame).set_index("measure")["test_forgetting"]
+    assert forgotten["none"] > 0.1 and forgotten["magnitude"] < forgotten["none"] / 2
+    held = frame[(frame["measure"] == "magnitude") & (frame["after_task"] == 2)]
+    assert (held["ewc_largest"] > 0).all() and (held["ewc_penalty_ratio"] > 0).all()
+    # Other strengths and seeds of the same settings join the same file; what is there is not done again.
+    more = run(tmp_path, seeds=[3, 4], strengths=[300.0, 6.0], ends=False)
+    assert len(more) == len(frame) + 3 * 3 and len(list(tmp_path.glob("*.csv"))) == 1
+    pd.testing.assert_frame_equal(more[: len(frame)], frame)
+
+
+def test_a_run_is_what_a_plain_loop_does(tmp_path):
+    settings = {"measures": ["fisher_empirical"], "penalties": ["plain"], "strengths": [30.0]}
+    found = run(tmp_path, ends=False, seeds=[5], **settings).set_index(["after_task", "on_task"])
+    sequence = sequences.load("permuted_digits", seed=5, tasks=2)
+    keras.utils.set_random_seed(5)
+    model = sequence.first.build_model()
+    optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(0.01), 30.0)
+    model.compile(optimizer, sequence.first.loss, jit_compile=False)
+    for number in (1, 2):
+        task = sequence[number - 1]
+        for epoch in (2 * number - 1, 2 * number):
+            for rows in training.order(len(task.x_train), 100, 5, epoch):
+                model.train_on_batch(task.x_train[rows], task.y_train[rows])
+        if number == 1:
+            scores = importance.load("fisher_empirical").score(model, task.x_train, task.y_train, loss=task.loss)
+            optimizer.consolidate(scores)
+        for on in range(1, number + 1):
+            for part in ("validation", "test"):
+                x, y = sequence.examples(on - 1, part)
+                accuracy = np.mean(np.argmax(np.asarray(model(x, training=False)), axis=1) == y)
+                # One image more or less: sums are taken in another order.
+                assert found.loc[(number, on), f"{part}_accuracy"] == pytest.approx(accuracy, abs=1.1 / len(y))
+
+
+def test_with_next_to_no_strength_a_run_is_unprotected(tmp_path):
+    frame = run(tmp_path, strengths=[1e-12])
+    expected = frame[frame["measure"] == "none"][ACCURACIES].to_numpy()
+    np.testing.assert_allclose(frame[frame["penalty"] == "stabilized"][ACCURACIES], expected, atol=0.02)
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(monkeypatch, appends):
+    """Let the store die at an append."""
+    original, left = Store.append, [appends]
+
+    def append(store, rows):
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        original(store, rows)
+
+    monkeypatch.setattr(Store, "append", append)
+
+
+@pytest.mark.parametrize("protocol, measure", [("honest", "magnitude"), ("published", "synaptic_intelligence")])
+def test_a_killed_run_ends_in_the_same_file(tmp_path, monkeypatch, protocol, measure):
+    settings = {"protocol": protocol, "ends": False, "seeds": [0, 1, 2], "measures": [measure]}
+    whole = run(tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch:
+        killed_after(patch, 3)  # in the middle of the run of seed 1
+        with pytest.raises(Killed):
+            run(tmp_path / "parts", **settings)
+    assert len(pd.read_csv(next((tmp_path / "parts").glob("*.csv")))) == 3 + 1
+    pd.testing.assert_frame_equal(cells(run(tmp_path / "parts", **settings)), cells(whole), rtol=1e-5)
+
+
+def test_published_goes_on_with_the_optimizers_state(tmp_path):
+    settings = {"protocol": "published", "ends": False}
+    together = cells(run(tmp_path / "together", seeds=[0, 1], **settings))
+    alone = cells(run(tmp_path / "alone", seeds=[1], **settings))
+    of_second = together[together["seed"] == 1].reset_index(drop=True)
+    assert not np.allclose(of_second[ACCURACIES], alone[ACCURACIES])
+    assert (together["validation_accuracy"] == together["test_accuracy"]).all()
+    # If the state was not kept, the earlier run is done again, and its rows stay.
+    for path in (tmp_path / "together" / "checkpoints").rglob("*.npz"):
+        path.unlink()
+    csv = next((tmp_path / "together").glob("*.csv"))
+    csv.write_text("".join(csv.read_text().splitlines(keepends=True)[:-2]))
+    again = run(tmp_path / "together", seeds=[0, 1], **settings)
+    pd.testing.assert_frame_equal(cells(again), together, rtol=1e-5)
+
+
+def test_protocols_wrap_and_score_as_they_say(tmp_path, monkeypatch):
+    seen = {}
+    original = importance.LoadedMeasure.score
+
+    def score(measure, model, x, y, **kwargs):
+        seen["x"], seen["examples"] = x, kwargs["examples"]
+        seen["order"] = type(model.optimizer).__name__, type(model.optimizer.inner).__name__
+        return original(measure, model, x, y, **kwargs)
+
+    monkeypatch.setattr(importance.LoadedMeasure, "score", score)
+    settings = {"measures": ["synaptic_intelligence"], "ends": False, "examples": 50, "epochs": 1}
+    run(tmp_path, protocol="published", **settings)
+    sequence = sequences.load("permuted_digits", validation="test", tasks=2)
+    assert np.array_equal(seen["x"], sequence[0].x_train[-50:]) and seen["examples"] is None
+    assert seen["order"] == ("ElasticWeightConsolidation", "Tracked")
+    run(tmp_path, protocol="honest", **settings)
+    assert len(seen["x"]) == len(sequences.load("permuted_digits", tasks=2)[0].x_train)
+    assert seen["examples"] == 50 and seen["order"] == ("Tracked", "ElasticWeightConsolidation")
+
+
+def test_a_run_whose_weights_explode_is_recorded(tmp_path):
+    with pytest.warns(UserWarning, match="no longer finite after task 2"):
+        frame = run(
+            tmp_path, penalties=["plain"], strengths=[1e6], optimizer="sgd", learning_rate=0.1, ends=False, epochs=3
+        )  # fmt: skip
+    assert frame["status"].tolist() == ["ok", *["weights are not finite after task 2"] * 2]
+    assert frame["test_accuracy"].isna().tolist() == [False, True, True]
+    assert sequential.summary(frame)["test_accuracy"].isna().all()
+    cured = run(
+        tmp_path, penalties=["stabilized"], strengths=[1e6], optimizer="sgd", learning_rate=0.1, ends=False, epochs=3
+    )  # fmt: skip
+    assert sequential.summary(cured)["test_accuracy"].notna().sum() == 1
+
+
+def test_models_of_your_own(tmp_path):
+    def build():
+        return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+
+    frame = run(tmp_path, model=build, ends=False, epochs=1)
+    assert frame["model"][0].startswith("custom-")
+    small = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(5)])
+    with pytest.raises(ValueError, match=r"one output of shape \(None, 10\) .* received \(None, 5\)"):
+        run(tmp_path, model=small)
+
+
+def frame_of(matrix, measure="magnitude"):
+    tasks = len(matrix[-1])
+    rows = [
+        {
+            "tasks": tasks, "measure": measure, "penalty": "plain", "strength": 1.0, "seed": 0,
+            "after_task": tasks - len(matrix) + 1 + t, "on_task": k + 1, "validation_accuracy": a, "test_accuracy": a,
+        }
+        for t, row in enumerate(matrix)
+        for k, a in enumerate(row)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_summary_by_hand():
+    summary = sequential.summary(frame_of([[0.8], [0.9, 1.0], [0.6, 0.7, 0.5]]))
+    row = summary.iloc[0]
+    assert row["test_accuracy"] == pytest.approx(0.6)
+    assert row["test_forgetting"] == pytest.approx(((0.9 - 0.6) + (1.0 - 0.7)) / 2)
+    assert row["test_backward_transfer"] == pytest.approx(((0.6 - 0.8) + (0.7 - 1.0)) / 2)
+    joint = sequential.summary(frame_of([[0.6, 0.7, 0.5]], "joint")).iloc[0]
+    assert joint["validation_accuracy"] == pytest.approx(0.6) and np.isnan(joint["validation_forgetting"])
+    unfinished = frame_of([[0.8], [0.9, 1.0], [0.6, 0.7, 0.5]])[:-1]
+    assert len(sequential.summary(unfinished)) == 0
