@@ -4,10 +4,12 @@ import pathlib
 import re
 
 import pandas as pd
+import pytest
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Variable.numpy() on JAX
 def test_the_blocks_of_python_run_one_after_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run
+from grid_runs import run
 from keras import layers
 from scipy import stats
 

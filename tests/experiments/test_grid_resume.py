@@ -11,7 +11,7 @@ import time
 
 import pandas as pd
 import pytest
-from conftest import ROWS, ROWS_OF_A_CHECKPOINT, SETTINGS, run, same, values
+from grid_runs import ROWS, ROWS_OF_A_CHECKPOINT, SETTINGS, run, same, values
 
 from engine import structure, training
 from experiments import threshold_grid

@@ -5,7 +5,7 @@ import os
 import keras
 import numpy as np
 import pytest
-from conftest import SETTINGS, linear, run, same
+from grid_runs import SETTINGS, linear, run, same
 from keras import layers
 
 import importance

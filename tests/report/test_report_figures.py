@@ -19,7 +19,7 @@ def nothing_left_open():
 
 @pytest.fixture(scope="module")
 def scores():
-    from conftest import curve, grid
+    from report_frames import curve, grid
 
     offsets = {"random": 0.2, "magnitude": 0.6, "fisher": 0.4}
     first = grid(offsets, seeds=6, epochs=(1, 5), levels=("weight", "unit"))
