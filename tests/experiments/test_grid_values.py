@@ -61,7 +61,7 @@ def case(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "classes, zero":  # one case is compiled as a user's run is; without XLA it takes less time
             patch.setattr(structure, "xla", lambda model: False)
-        yield made(request.param, tmp_path_factory.mktemp("values"))
+        return made(request.param, tmp_path_factory.mktemp("values"))
 
 
 def made(name, folder):
