@@ -176,8 +176,8 @@ def critical_difference(ordering):
         ordering: Ordering, of `report.order` over all pairs.
 
     Returns:
-        Figure, a panel for each group with at least two measures and two blocks; rank 1 is the best. Bars join measures
-        whose adjusted pairwise p-values all exceed the level of the ordering.
+        Figure, a panel for each group with at least two measures, two blocks and some difference; rank 1 is the best.
+        Bars join measures whose adjusted pairwise p-values all exceed the level of the ordering.
 
     Raises:
         ValueError: no group can be drawn, or the ordering compared with one measure only.
@@ -186,14 +186,18 @@ def critical_difference(ordering):
         Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 2006,
         https://www.jmlr.org/papers/v7/demsar06a.html.
     """
-    drawn = [row for _, row in ordering.tests.iterrows() if row["blocks"] > 1 and row["measures"] > 1]
+    drawn = [row for _, row in ordering.tests[ordering.told_apart].iterrows()]
     if not drawn:
         raise ValueError("Expected a group with two measures and two blocks, found none. See ordering.sentences.")
     names = list(ordering.tests.columns[: ordering.tests.columns.get_loc("blocks")])
     most = max(row["measures"] for row in drawn)
-    figure, axes = panels(len(drawn), 1, (6.3, len(drawn) * (0.9 + 0.14 * most)))
-    for axis, row in zip(axes.flat, drawn, strict=True):
+    columns = min(2, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure, axes = panels(rows, columns, (6.3 * columns, rows * (0.9 + 0.14 * most)))
+    for axis, row in zip(axes.flat, drawn, strict=False):
         _rank_diagram(axis, ordering, names, row)
+    for axis in axes.flat[len(drawn) :]:
+        axis.set_visible(False)
     return figure
 
 

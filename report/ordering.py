@@ -53,9 +53,15 @@ class Ordering:
         return "\n".join(self.sentences)
 
     @property
+    def told_apart(self):
+        """Which groups of `tests` have two measures, two blocks and any difference between ranks: Series of bool."""
+        tests = self.tests.reindex(columns=[*self.tests.columns, *({"chi2"} - set(self.tests.columns))])
+        return (tests["blocks"] > 1) & (tests["measures"] > 1) & (tests["chi2"] > 0)
+
+    @property
     def drawable(self):
-        """Whether `report.critical_difference` has a group to draw: two measures and two blocks."""
-        return bool(((self.tests["blocks"] > 1) & (self.tests["measures"] > 1)).any())
+        """Whether `report.critical_difference` has a group to draw."""
+        return bool(self.told_apart.any())
 
 
 def order(
