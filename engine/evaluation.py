@@ -10,6 +10,10 @@ from engine import backend, losses, structure, taps
 
 _MANY = 50
 """From this number of thresholds on, changing the first layer's outputs is cheaper than computing them anew."""
+_MOST = 2000
+_NUMBERS = {True: 4_000_000, False: 150_000}
+"""Numbers in a batch of inputs, with XLA and without: convolutions on a processor are faster while what they pass on
+fits its caches, all else is faster the larger the matrices, as long as there is room for them."""
 
 
 class Evaluation(NamedTuple):
@@ -37,10 +41,10 @@ class Evaluator:
         loss: keras.losses.Loss.
         x: float array (examples, ...).
         y: array (examples, ...).
-        batch_size: int. Examples evaluated at once.
+        batch_size: int or None. Examples evaluated at once; None: what is fast.
     """
 
-    def __init__(self, model, loss, x, y, batch_size=500):
+    def __init__(self, model, loss, x, y, batch_size=None):
         self._model = model
         self._loss = loss
         self.set_examples(x, y, batch_size)
@@ -48,10 +52,10 @@ class Evaluator:
         self._front = _front(model, x)
         self._nested_function = backend.compiled(self._nested_thresholds)
 
-    def set_examples(self, x, y, batch_size=500):
+    def set_examples(self, x, y, batch_size=None):
         """Evaluate on other examples from now on; the compiled function stays when their shapes are the same."""
         self.examples = len(x)
-        batch = min(batch_size, len(x))
+        batch = min(batch_size or _fast_batch(self._model, x), len(x))
         count = -(-len(x) // batch)
         # The last batch is filled up with the first examples again; their results are cut off.
         rows = np.resize(np.arange(len(x)), count * batch)
@@ -227,6 +231,11 @@ def _returns(ranks, thresholds):
     return tuple(a.astype("int32") for a in (order, begins, np.append(begins[1:], ranks.size)))
 
 
+def _fast_batch(model, x):
+    numbers = max(1, int(np.prod(x.shape[1:])))
+    return max(1, min(_MOST, _NUMBERS[structure.xla(model)] // numbers))
+
+
 def _replaced(threshold, ranks, replacements, trainable):
     return [
         ops.where(rank < threshold, new, old) for rank, new, old in zip(ranks, replacements, trainable, strict=True)
@@ -238,10 +247,10 @@ class Accuracy:
 
     Args:
         model: keras.Model, built. Its variables are read at each call.
-        batch_size: int. Examples evaluated at once.
+        batch_size: int or None. Examples evaluated at once; None: what is fast.
     """
 
-    def __init__(self, model, batch_size=500):
+    def __init__(self, model, batch_size=None):
         self._model, self._batch_size = model, batch_size
         self._function = backend.compiled(self._right, xla=structure.xla(model))
 
@@ -252,10 +261,10 @@ class Accuracy:
             x: float array (examples, ...).
             y: int array (examples,).
         """
-        batches = []
-        for start in range(0, len(x), self._batch_size):
+        batches, size = [], self._batch_size or _fast_batch(self._model, x)
+        for start in range(0, len(x), size):
             # The last batch is filled up with label -1, which no output is: one shape, one compilation.
-            rows = np.arange(start, start + self._batch_size)
+            rows = np.arange(start, start + size)
             labels = np.where(rows < len(x), y[np.minimum(rows, len(x) - 1)], -1).astype("int32")
             batches.append(tuple(map(backend.on_device, (x[np.minimum(rows, len(x) - 1)], labels))))
         return batches, len(x)

@@ -19,8 +19,8 @@ class Measure(NamedTuple):
         cost: str. What scoring costs, in passes over the examples.
         start: `start(weight) -> {name: array}`, or None. The record before the first step; `weight` and the arrays
             are NumPy arrays.
-        observe: `observe(record, gradient, before, after) -> {name: array}`, or None. The record after a step that
-            moved the weight from `before` to `after`; `gradient` is the gradient that the wrapper was given. All
+        observe: `observe(record, gradient, before, after) -> {name: array}`, or None. What a step that moved the weight
+            from `before` to `after` changes in the record; `gradient` is the gradient that the wrapper was given. All
             arrays have the weight's shape, or are scalars; use `keras.ops`.
     """
 

@@ -66,8 +66,8 @@ class Tracked(wrapper.OptimizerWrapper):
         records = [[{k: backend.read(v) for k, v in r.items()} for r in rs] for rs in self._records.values()]
         for old, new in zip(self._records.values(), self._observe_all(records, gradients, before, after), strict=True):
             for old_record, new_record in zip(old, new, strict=True):
-                for key, variable in old_record.items():
-                    variable.assign(new_record[key])
+                for key, changed in new_record.items():
+                    old_record[key].assign(changed)
 
     def _observe_all_of_them(self, records, gradients, before, after):
         return [

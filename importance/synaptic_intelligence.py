@@ -27,7 +27,7 @@ def start(weight):
 
 def observe(record, gradient, before, after):
     """Add the first-order fall of the loss along the step."""
-    return {"gain": record["gain"] - gradient * (after - before), "origin": record["origin"]}
+    return {"gain": record["gain"] - gradient * (after - before)}
 
 
 def score(evidence, xi=0.1):
