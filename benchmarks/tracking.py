@@ -42,8 +42,7 @@ def epoch_of(task, name, x, y, measures):
     optimizer = keras.optimizers.Adam(1e-3)
     if measures:
         optimizer = importance.Tracked(optimizer, measures)
-    steps, _ = training.steps_per_epoch(len(x), BATCH)
-    training.compile_model(model, optimizer, task.loss, ["accuracy"], steps)
+    training.compile_model(model, optimizer, task.loss, ["accuracy"])
     return lambda: training.train(model, x, y, [1], BATCH, seed=0)
 
 

@@ -126,27 +126,60 @@ def vectorised(function, arrays):
     return tf.vectorized_map(function, arrays)
 
 
-def batches(x, y, order):
-    """Feed prepared batches to `model.fit`, one epoch a call.
+def training_loop(model, xla=True):
+    """Compile many steps of a compiled model's own `train_step` into one call.
 
     Args:
-        x: array (examples, ...).
-        y: array (examples, ...).
-        order: int array (steps, batch). Row s holds the examples of step s.
+        model: keras.Model, compiled, its metrics built.
+        xla: bool. As for `compiled`.
 
     Returns:
-        What `fit` takes as its first argument: a `tf.data.Dataset` on TensorFlow, a generator on JAX.
+        callable `loop(x, y, order)`: x (examples, ...) and y (examples, ...) on the device, order int32 (steps, batch);
+        row s holds the examples of step s.
     """
-    if NAME == "tensorflow":
-        x, y = _on_host(x), _on_host(y)
-        dataset = tf.data.Dataset.from_tensor_slices(order)
-        return dataset.map(lambda rows: (tf.gather(x, rows), tf.gather(y, rows))).prefetch(tf.data.AUTOTUNE)
-    return ((x[rows], y[rows]) for rows in order)
+    if NAME == "jax":
+        return _steps_on_jax(model, together=xla)
+
+    def loop(x, y, order):
+        def step(number):
+            model.train_step((tf.gather(x, order[number]), tf.gather(y, order[number])))
+            return (number + 1,)
+
+        # Steps follow one another: each reads the variables that the one before has written.
+        tf.while_loop(lambda number: number < tf.shape(order)[0], step, (0,), parallel_iterations=1)
+
+    return tf.function(loop, jit_compile=xla, autograph=False)
 
 
-def _on_host(array):
-    with tf.device("/cpu:0"):
-        return tf.convert_to_tensor(array)
+def _steps_on_jax(model, together):
+    """Compile a scan of steps, or one step where a processor is slower inside a scan: at convolutions."""
+
+    def step(state, rows, x, y):
+        return model.train_step(state, (x[rows], y[rows]))[1]
+
+    @jax.jit
+    def scan(state, order, x, y):
+        return jax.lax.scan(lambda state, rows: (step(state, rows, x, y), None), state, order)[0]
+
+    one_step = jax.jit(step)
+
+    def one_by_one(state, order, x, y):
+        for rows in order:
+            state = one_step(state, rows, x, y)
+        return state
+
+    def loop(x, y, order):
+        variables = [
+            model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
+            model.metrics_variables,
+        ]  # fmt: skip
+        state = tuple([v.value for v in vs] for vs in variables)
+        state = (scan if together else one_by_one)(state, order, x, y)
+        for of_kind, arrays in zip(variables, state, strict=True):
+            for variable, array in zip(of_kind, arrays, strict=True):
+                variable.assign(array)
+
+    return loop
 
 
 def untraced():

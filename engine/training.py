@@ -1,30 +1,26 @@
-"""Train with `model.fit`, an epoch at a time, in an order that the seed alone decides."""
+"""Train an epoch at a time, in one compiled call, in an order that the seed alone decides."""
 
 import numpy as np
 
 from engine import backend, structure
 
-STEPS_PER_EXECUTION = 50
+_AT_ONCE = 2**30
+"""Bytes of examples that are kept on the device; of more, one part after another is sent there."""
 
 
-def compile_model(model, optimizer, loss, metrics=(), steps=STEPS_PER_EXECUTION):
-    """Call `model.compile` with the fastest way to run a step on this device.
+def compile_model(model, optimizer, loss, metrics=()):
+    """Call `model.compile`, and compile many steps of training into one call, for `train`.
 
     Args:
         model: keras.Model.
         optimizer: keras.optimizers.Optimizer.
         loss: keras.losses.Loss.
         metrics: list. As for `model.compile`.
-        steps: int. Steps in one epoch; up to 50 of them run in one call.
     """
-    model.compile(
-        optimizer,
-        loss=loss,
-        metrics=list(metrics),
-        steps_per_execution=max(1, min(steps, STEPS_PER_EXECUTION)),
-        jit_compile=structure.xla(model) or backend.NAME == "jax",
-    )
+    xla = structure.xla(model)
+    model.compile(optimizer, loss=loss, metrics=list(metrics), jit_compile=xla or backend.NAME == "jax")
     optimizer.build(model.trainable_variables)
+    model.training_loop = backend.training_loop(model, xla)
 
 
 def steps_per_epoch(examples, batch_size):
@@ -66,14 +62,30 @@ def train(model, x, y, epochs, batch_size, seed, on_epoch=None):
         seed: int.
         on_epoch: callable `on_epoch(epoch, logs)` or None. Called after each epoch.
     """
+    # Metrics make their variables when they first see data, which must not be inside the loop.
+    model.compute_metrics(x[:1], y[:1], structure.forward(model, x[:1]))
+    place = _placing(x, y)
     for epoch in epochs:
-        data = backend.batches(x, y, order(len(x), batch_size, seed, epoch))
-        steps, _ = steps_per_epoch(len(x), batch_size)
-        history = model.fit(
-            data, epochs=epoch, initial_epoch=epoch - 1, steps_per_epoch=steps, shuffle=False, verbose=0
-        )
+        model.reset_metrics()
+        for part in place(order(len(x), batch_size, seed, epoch)):
+            model.training_loop(*map(backend.on_device, part))
         if on_epoch:
-            on_epoch(epoch, {name: values[-1] for name, values in history.history.items()})
+            on_epoch(epoch, {name: float(value) for name, value in model.get_metrics_result().items()})
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def _placing(x, y):
+    """Return a function from the order of an epoch to parts (x, y, order), which are trained on one after another."""
+    if x.nbytes <= _AT_ONCE:
+        x, y = backend.on_device(x), backend.on_device(y)
+        return lambda order: [(x, y, order)]
+    parts = -(-x.nbytes // _AT_ONCE)
+
+    def gathered(order):
+        for rows in np.array_split(order, min(parts, len(order))):
+            yield x[rows.ravel()], y[rows.ravel()], np.arange(rows.size, dtype="int32").reshape(rows.shape)
+
+    return gathered
 
 
 def model_variables(model):

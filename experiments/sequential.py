@@ -252,8 +252,7 @@ class Sequential:
         watches = protection.penalty != "none" and importance.load(protection.measure).definition.observe is not None
         key = (protection.penalty, protection.measure if watches else None)
         if key not in self._learners:
-            steps, _ = training.steps_per_epoch(len(self._sequence(self._loaded[0]).examples(0, "train")[1]), 1)
-            self._learners[key] = _Learner(self._build, self._loaded[1].first.loss, self.settings, *key, steps)
+            self._learners[key] = _Learner(self._build, self._loaded[1].first.loss, self.settings, *key)
         return self._learners[key]
 
     def _record(self, learner, sequence, protection, seed, after, seconds):
@@ -311,7 +310,7 @@ class Sequential:
 class _Learner:
     """One compiled model and optimizer, used for many runs."""
 
-    def __init__(self, build, loss, settings, penalty, measure, examples):
+    def __init__(self, build, loss, settings, penalty, measure):
         self._build, self.loss, self._settings = build, loss, settings
         config = {"learning_rate": settings.learning_rate, **settings.optimizer_options}
         optimizer = keras.optimizers.get({"class_name": settings.optimizer, "config": config})
@@ -331,8 +330,7 @@ class _Learner:
         self.model, self._optimizer = build(), optimizer
         self._penalty = find(optimizer)
         self._tracked = next((o for o in wrapper.unwrapped(optimizer) if isinstance(o, importance.Tracked)), None)
-        steps, _ = training.steps_per_epoch(examples, settings.batch_size)
-        training.compile_model(self.model, optimizer, loss, steps=steps)
+        training.compile_model(self.model, optimizer, loss)
         self._start = training.values(optimizer.variables)
         self.accuracy = evaluation.Accuracy(self.model)
 

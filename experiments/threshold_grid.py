@@ -33,6 +33,7 @@ COLUMNS = [
     "validation_accuracy", "seconds", "status",
 ]  # fmt: skip
 _SECONDS_BETWEEN_FIGURES = 5
+_TIMED_STEPS = 50  # of training, for an estimate
 
 
 class Estimate(NamedTuple):
@@ -171,9 +172,8 @@ class Grid:
         task.check_model(self._model)
         inner = keras.optimizers.get({"class_name": s.optimizer, "config": {"learning_rate": s.learning_rate}})
         self._optimizer = importance.Tracked(inner, s.measures)
-        steps, _ = training.steps_per_epoch(len(task.x_train), s.batch_size)
         metrics = ["accuracy"] if losses.is_classification(self._loss) else ["mean_absolute_error"]
-        training.compile_model(self._model, self._optimizer, self._loss, metrics, steps)
+        training.compile_model(self._model, self._optimizer, self._loss, metrics)
         self._optimizer_start = training.values(self._optimizer.variables)
         self._evaluator = evaluation.Evaluator(self._model, self._loss, *self._evaluated(task))
         groups = {level: aggregation.load(level).groups(self._model) for level in s.levels}
@@ -336,12 +336,12 @@ class Grid:
         return len(shared) + len(keys - shared) * len(s.measures)
 
     def _time_one_trial(self, distinct):
-        """Time one execution of training, scoring and one evaluation, after compiling them."""
+        """Time some steps of training, scoring and one evaluation, after compiling them."""
         s = self.settings
         seed = s.seeds[0]
         task = self._load_task(seed)
         self._begin(seed, task)
-        part = slice(0, s.batch_size * training.STEPS_PER_EXECUTION)
+        part = slice(0, s.batch_size * _TIMED_STEPS)
         fraction = len(task.x_train) / len(task.x_train[part])
         fill = self._evaluator.place(thresholding.replacements(self._initial, "zero"))
         ranks = self._evaluator.place([np.full(w.shape, np.inf, "float32") for w in self._initial])

@@ -17,7 +17,7 @@ def network():
     )
     optimizer = importance.Tracked(keras.optimizers.Adam(0.01), MEASURES)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    training.compile_model(model, optimizer, loss, ["accuracy"], steps=3)
+    training.compile_model(model, optimizer, loss, ["accuracy"])
     return model
 
 
@@ -52,6 +52,23 @@ def test_a_resumed_run_goes_on_identically(data):
     training.restore(resumed, resumed.optimizer, kept)
     training.train(resumed, *data, [3], 8, seed=3)
     same(training.state(whole, whole.optimizer), training.state(resumed, resumed.optimizer))
+
+
+def test_examples_that_do_not_fit_the_device_are_sent_there_in_parts(data, monkeypatch):
+    whole, in_parts, logs = network(), network(), []
+    training.train(whole, *data, [1, 2], 8, seed=3, on_epoch=lambda _, log: logs.append(log["loss"]))
+    monkeypatch.setattr(training, "_AT_ONCE", data[0].nbytes // 2)
+    training.train(in_parts, *data, [1, 2], 8, seed=3, on_epoch=lambda _, log: logs.append(log["loss"]))
+    same(training.state(whole, whole.optimizer), training.state(in_parts, in_parts.optimizer), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logs[:2], logs[2:], rtol=1e-5)
+
+
+def test_a_compiled_epoch_is_what_fit_does_with_the_same_batches(data):
+    looped, fitted = network(), network()
+    training.train(looped, *data, [1], 8, seed=3)
+    rows = training.order(25, 8, seed=3, epoch=1).ravel()
+    fitted.fit(data[0][rows], data[1][rows], batch_size=8, shuffle=False, verbose=0)
+    same(training.state(looped, looped.optimizer), training.state(fitted, fitted.optimizer), rtol=1e-4, atol=1e-5)
 
 
 def test_restoring_another_models_state_is_refused(data):
