@@ -21,7 +21,7 @@ from engine import evaluation, structure, training, wrapper
 from experiments import checkpoints
 from experiments.settings import SequentialSettings
 from experiments.store import Store
-from experiments.threshold_grid import custom_name
+from experiments.threshold_grid import _second_time, custom_name
 from tasks import sequences
 
 KEY = ["measure", "penalty", "strength", "seed", "after_task", "on_task"]
@@ -144,6 +144,28 @@ class Sequential:
             self.store.close()
         self.timings["total"] = time.perf_counter() - start
         return self.store.frame()
+
+    def seconds(self):
+        """Say about how many seconds one run takes.
+
+        The median of those in the file; if there are none, from training, scoring and testing on the first task once,
+        with the first measure.
+        """
+        rows = self.store.frame()
+        rows = rows[(rows["on_task"] == 1) & (rows["status"] == "ok") & ~rows["measure"].isin(["none", "joint"])]
+        if len(rows):
+            return float(rows.groupby(RUN)["seconds"].sum().median())
+        s, sequence = self.settings, self._sequence(self.settings.seeds[0])
+        protection = Protection(s.measures[0], s.penalties[0], 1.0) if s.measures else ENDS[0]
+        x, y = sequence.examples(0, "train")
+        learner = self._learner(protection)
+        learner.begin(s.seeds[0], protection.strength, None)
+        placed, tasks = self._examples(learner, sequence, 0, "test"), len(sequence)
+        steps = [(tasks * s.epochs, lambda: learner.train(x, y, [1], s.seeds[0], self._timed))]
+        steps += [(tasks * (tasks + 1), lambda: learner.accuracy(placed))]
+        if s.measures:
+            steps += [(tasks - 1, lambda: self._scores(learner, protection, x, y, s.seeds[0]))]
+        return sum(times * _second_time(step) for times, step in steps)
 
     def _missing(self):
         """List the (protection, seed) of which rows are missing, in the order in which they are to be run."""
