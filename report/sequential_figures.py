@@ -63,8 +63,11 @@ def strength_curves(frame, measures=None, lowest=None):
             _end(axis, finals[finals["measure"] == end]["test_accuracy"], look)
         axis.set_title(penalty)
         axis.set_xscale("log")
-    if lowest is not None:
-        axes[0, 0].set_ylim(bottom=lowest)
+    # The means decide, because the interval of two or three seeds may reach far beyond what an accuracy can be.
+    means = finals.groupby(PROTECTION)["test_accuracy"].mean()
+    means = means[means.index.get_level_values("measure").isin([*measures, *ENDS])]
+    margin = 0.07 * (means.max() - means.min()) or 0.05
+    axes[0, 0].set_ylim(means.min() - margin if lowest is None else lowest, means.max() + margin)
     label_outside(axes, STRENGTH, "test accuracy, mean over all tasks")
     figure.suptitle(where, fontsize=8)
     share_legend(figure, axes)
@@ -111,7 +114,7 @@ def accuracy_matrices(frame, chosen=None):
     limits = (min(matrix.min().min() for matrix in found), 1.0)
     columns = min(3, len(found))
     rows, tasks = -(-len(found) // columns), int(frame["tasks"].iloc[0])
-    side = max(0.27 * tasks, 1.6)
+    side = max(0.27 * tasks, 1.9)
     figure, axes = panels(rows, columns, (0.5 + columns * (side + 0.45), rows * (0.8 * side + 0.7)))
     for axis, (name, cells), matrix in zip(axes.flat, chosen, found, strict=False):
         draw_matrix(axis, matrix.rename_axis(index=None, columns=None), limits, "cividis")

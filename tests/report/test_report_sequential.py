@@ -166,6 +166,8 @@ def test_curves_show_means_and_both_ends(frame, nothing_left_open):
     assert lines["all tasks at once"].get_ydata()[0] == pytest.approx(expected["joint", "none"])
     assert lines["fisher"].get_color() == report.style("fisher")["color"]
     assert report.strength_curves(frame, ["mas"], lowest=0.7).axes[0].get_ylim()[0] == 0.7
+    few = report.strength_curves(frame[frame["seed"].isin([0, 1])]).axes[0].get_ylim()
+    assert 0.4 < few[0] < few[1] < 1.05  # Student's t of two values is 12.7 standard errors wide
     with pytest.raises(ValueError, match="received \\['obd'\\]"):
         report.strength_curves(frame, ["obd"])
     with pytest.raises(ValueError, match=r"rows of one run, received 2 \(other, strange-mlp-1\)"):
