@@ -41,7 +41,8 @@ grid: $(READY)
 	@grep -a '\.csv$$' runs/$(NAME).log | tail -n 1
 
 # What depends on the backend is tested on both.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py)
+ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py \
+    tests/sequential/test_replicas.py)
 
 lab: $(READY)
 	$(BIN)/jupyter lab
