@@ -55,6 +55,8 @@ test: $(TESTABLE)
 bench: $(TESTABLE)
 	for name in grid tracking importance pruning; do \
 	    printf '\n== %s\n' $$name; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@printf '\n== replicas, in small: see benchmarks/replicas.py for the whole\n'
+	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.replicas --sizes 1 4 --tasks 2 --epochs 1
 
 clean:
 	rm -rf $(VENV) runs
