@@ -112,7 +112,7 @@ class _Pool:
             key = hashlib.blake2b(image.tobytes() + bytes(label), digest_size=16).digest()
             if key not in self._places:
                 self._places[key] = len(self._x)
-                self._x.append(image)
+                self._x.append(image.ravel())
                 self._y.append(label)
                 self._placed = None
             found[number] = self._places[key]
@@ -121,7 +121,8 @@ class _Pool:
     def on_device(self):
         """Return all examples: x (examples, values) and y (examples,), on the device."""
         if self._placed is None:
-            self._host = np.stack(self._x).reshape(len(self._x), -1), np.array(self._y)
+            self._host = np.stack(self._x), np.array(self._y)
+            self._x = list(self._host[0])  # views, so that the arrays that were read are freed
             self._placed = tuple(map(backend.on_device, self._host))
         return self._placed
 
@@ -251,7 +252,8 @@ class _Batch:
         seconds = (time.perf_counter() - self._started) / len(self._pairs)
         states, known = [], {}
         for place, (protection, seed) in enumerate(self._pairs):
-            self._into_learner(place)
+            with runs.timed("moving"):
+                self._into_learner(place)
             begun = time.perf_counter()
             if self._ended[place] is None and not learner.finite():
                 runs.give_up(protection, seed, number)
@@ -269,7 +271,8 @@ class _Batch:
                 learner.restart()
                 if number == self._tasks:
                     self._ended[place] = learner.optimizer_state()
-            states.append(self._of_learner())
+            with runs.timed("moving"):
+                states.append(self._of_learner())
         with runs.timed("moving"):
             self._states = _stacked(states)
 

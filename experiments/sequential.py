@@ -62,7 +62,7 @@ class Sequential:
         settings: SequentialSettings.
         store: experiments.store.Store.
         timings: dict. Seconds of the last `run` spent reading "data", "training", "scoring", "evaluating", and in
-            "total".
+            "total"; with replicas also in "moving" runs into the model and out of it.
 
     Raises:
         ValueError: a setting that cannot be; a model that does not fit the tasks.

@@ -33,9 +33,9 @@ HIGHEST = 1e3
 def strength_curves(frame, measures=None, lowest=None):
     """Draw the test accuracy over all tasks after the last one against the strength of the penalty.
 
-    Panels are penalties. A line is a measure's mean over seeds, the band its 95 % Student's t interval; a single seed
-    has no band, and where the weights of a seed became infinite the line breaks. The two ends are lines across with
-    their intervals.
+    Panels are penalties. A line is a measure's mean over seeds, the bars its 95 % Student's t intervals; a single seed
+    has none, and where the weights of a seed became infinite the line breaks. The two ends are lines across with their
+    intervals as bands.
 
     Args:
         frame: DataFrame of `read_sequential`; the rows of one run.
@@ -81,7 +81,7 @@ def _curve(axis, cells, measure):
     means = [student_t(a) if a.notna().all() else (np.nan,) * 3 for _, a in by_strength]
     means = pd.DataFrame(means, [strength for strength, _ in by_strength], ["mean", "low", "high"])
     axis.plot(means.index, means["mean"], label=measure, **style(measure))
-    axis.fill_between(means.index, means["low"], means["high"], color=style(measure)["color"], alpha=0.15, lw=0)
+    axis.vlines(means.index, means["low"], means["high"], color=style(measure)["color"], linewidth=0.8)
 
 
 def _end(axis, accuracies, look):
