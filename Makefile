@@ -41,7 +41,8 @@ grid: $(READY)
 	@grep -a '\.csv$$' runs/$(NAME).log | tail -n 1
 
 # What depends on the backend is tested on both.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py)
+ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py \
+    tests/sequential/test_replicas.py)
 
 lab: $(READY)
 	$(BIN)/jupyter lab
@@ -54,6 +55,8 @@ test: $(TESTABLE)
 bench: $(TESTABLE)
 	for name in grid tracking importance pruning; do \
 	    printf '\n== %s\n' $$name; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@printf '\n== replicas, in small: see benchmarks/replicas.py for the whole\n'
+	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.replicas --sizes 1 4 --tasks 2 --epochs 1
 
 clean:
 	rm -rf $(VENV) runs

@@ -49,7 +49,7 @@ def main():
             )
         accuracy = sequential.summary(runs.store.frame())["test_accuracy"]
         print(f"mean accuracy over all tasks: {', '.join(f'{a:.4f}' for a in accuracy)}")
-        plain = plain_run(runs._sequence(0), given)
+        plain = plain_run(runs.sequence_of(0), given)
         print(f"\nplain loop {plain:9.1f}   (scaled up; {plain / totals[1]:.1f} times ours)")
 
 

@@ -8,7 +8,7 @@ _AT_ONCE = 2**30
 """Bytes of examples that are kept on the device; of more, one part after another is sent there."""
 
 
-def compile_model(model, optimizer, loss, metrics=()):
+def compile_model(model, optimizer, loss, metrics=(), xla=None):
     """Call `model.compile`, and compile many steps of training into one call, for `train`.
 
     Args:
@@ -16,8 +16,9 @@ def compile_model(model, optimizer, loss, metrics=()):
         optimizer: keras.optimizers.Optimizer.
         loss: keras.losses.Loss.
         metrics: list. As for `model.compile`.
+        xla: bool or None. As for `engine.backend.compiled`; None: what is faster for many steps.
     """
-    xla = structure.xla(model)
+    xla = structure.xla(model) if xla is None else xla
     model.compile(optimizer, loss=loss, metrics=list(metrics), jit_compile=xla or backend.NAME == "jax")
     optimizer.build(model.trainable_variables)
     model.training_loop = backend.training_loop(model, xla)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+import importance
 from experiments import sequential
 from experiments.settings import check_strengths
 
@@ -175,6 +176,55 @@ def _found(known, alive, leader, seeds, confidence):
     )  # fmt: skip
 
 
+class Estimate(NamedTuple):
+    """What a search will cost.
+
+    Attributes:
+        runs: int. Runs asked for; for an automatic search about as many as it needs.
+        missing: int. Those of them that are not in the file yet.
+        seconds: float. About, for those that are missing.
+    """
+
+    runs: int
+    missing: int
+    seconds: float
+
+    def __str__(self):
+        return f"{self.runs} runs, {self.missing} of them to do: about {self.seconds / 60:.1f} minutes here."
+
+
+def estimate(
+    sequence, measures, model=None, penalties=("plain", "stabilized"), strengths="auto", search_seeds=range(5),
+    report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, **settings,
+):  # fmt: skip
+    """Say what `run` with the same arguments will cost, by the runs in its file or by timing the parts of one.
+
+    Returns:
+        Estimate.
+    """
+    published = settings.get("protocol") == "published"
+    seeds, report_seeds = set(search_seeds), set() if published else set(report_seeds)
+    runs = sequential.Sequential(sequence, model, out, seeds=sorted(seeds), **settings)
+    done = sequential.summary(runs.store.frame()).reindex(columns=[*sequential.RUN])
+    asked = missing = 0
+    pairs = [(importance.load(measure).name, penalty) for measure in measures for penalty in penalties]
+    for measure, penalty in [*pairs, *((end.measure, end.penalty) for end in sequential.ENDS)]:
+        there = done[(done["measure"] == measure) & (done["penalty"] == penalty)]
+        own = _own(strengths, measure, penalty) if (measure, penalty) in pairs else []
+        if isinstance(own, str):
+            # One a decade, three halvings on both sides of the best, and more seeds for the few that are left.
+            search = (len(DECADES) + 6) * min(3, len(seeds)) + 4 * max(0, len(seeds) - 3)
+            searched = there["seed"].isin(seeds).sum()
+        else:
+            search = len(own) * len(seeds)
+            searched = (there["seed"].isin(seeds) & there["strength"].isin(list(map(float, own)))).sum()
+        report = report_seeds if own else report_seeds or seeds
+        asked += search + len(report)
+        missing += max(0, search - searched) + len(report - set(there["seed"]))
+    runs.asking(measures=list(measures), penalties=list(penalties), strengths=[1.0])
+    return Estimate(asked, int(missing), missing * runs.seconds() if missing else 0.0)
+
+
 def run(
     sequence, measures, model=None, penalties=("plain", "stabilized"), strengths="auto", search_seeds=range(5),
     report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, **settings,
@@ -189,7 +239,8 @@ def run(
         sequence, model, out, progress, **settings: as for `experiments.sequential.run`.
         measures: list of str.
         penalties: list of str.
-        strengths, precision, ratio: as for `search`; a dict from (measure, penalty) gives each its own strengths.
+        strengths, precision, ratio: as for `search`; a dict from (measure, penalty), or from measure, gives each its
+            own strengths, and may in turn hold dicts from penalty.
         search_seeds: list of int.
         report_seeds: list of int. None of them may be among `search_seeds`.
 
@@ -224,7 +275,7 @@ def run(
                 rows = _of(sequential.summary(frame), runs.settings.measures[0], penalty, strengths, seeds)
                 return {(r.strength, r.seed): r.validation_accuracy for r in rows.itertuples()}
 
-            own = strengths[measure, penalty] if isinstance(strengths, dict) else strengths
+            own = _own(strengths, measure, penalty)
             best = found[measure, penalty] = search(evaluate, own, search_seeds, precision, ratio)
             runs.asking(measures=[measure], penalties=[penalty], strengths=[best.strength], seeds=report_seeds)
             runs.run(progress=progress)
@@ -246,6 +297,20 @@ def run(
             }
         )  # fmt: skip
     return pd.DataFrame(rows), found
+
+
+def _own(strengths, measure, penalty):
+    """Return the strengths that a measure and penalty are to be tried with."""
+    if not isinstance(strengths, dict):
+        return strengths
+    own = strengths.get((measure, penalty), strengths.get(measure))
+    own = own.get(penalty) if isinstance(own, dict) else own
+    if own is None:
+        raise ValueError(
+            f"Expected strengths for each measure and penalty, received none for {measure!r} with {penalty!r}. Add "
+            f"them under ({measure!r}, {penalty!r}) or under {measure!r}."
+        )
+    return own
 
 
 def _of(summary, measure, penalty, strengths, seeds):

@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 import importance
 from consolidation import ElasticWeightConsolidation, Stability, find
 from engine import evaluation, structure, training, wrapper
-from experiments import checkpoints
+from experiments import checkpoints, replicas
 from experiments.settings import SequentialSettings
 from experiments.store import Store
-from experiments.threshold_grid import custom_name
+from experiments.threshold_grid import _second_time, custom_name
 from tasks import sequences
 
 KEY = ["measure", "penalty", "strength", "seed", "after_task", "on_task"]
@@ -62,7 +62,7 @@ class Sequential:
         settings: SequentialSettings.
         store: experiments.store.Store.
         timings: dict. Seconds of the last `run` spent reading "data", "training", "scoring", "evaluating", and in
-            "total".
+            "total"; with replicas also in "moving" runs into the model and out of it.
 
     Raises:
         ValueError: a setting that cannot be; a model that does not fit the tasks.
@@ -76,7 +76,8 @@ class Sequential:
             self._build = (lambda: keras.models.clone_model(model)) if isinstance(model, keras.Model) else model
         self.settings = SequentialSettings(model=custom_name(self._build()) if own else model or "default", **settings)
         self._loaded = None
-        first = self._sequence(self.settings.seeds[0]).first
+        sequence = self.sequence_of(self.settings.seeds[0])
+        self._tasks, first = len(sequence), sequence.first
         if model is None:
             self.settings = SequentialSettings(model=first.models[0], **settings)
         if not own:
@@ -90,6 +91,7 @@ class Sequential:
             {"settings": about, "classes": first.classes, "xla": structure.xla(trial)},
         )  # fmt: skip
         self._learners, self._placed = {}, {}
+        self._replicas = replicas.Replicas(self)
         self.timings = {}
 
     def asking(self, **varied):
@@ -133,39 +135,73 @@ class Sequential:
         missing = self._missing()
         self._bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not progress or not missing)
         try:
+            if self.settings.replicas > 1:
+                self._replicas.run(missing, lambda count: self._finished(count, watch))
+                missing = []
             for protection, seed in missing:
                 self._bar.set_postfix_str(f"{protection.measure}, {protection.penalty}, {protection.strength:g}")
                 self._reach(protection, seed)
-                self._bar.update()
-                if watch:
-                    watch(self.store.frame())
+                self._finished(1, watch)
         finally:
             self._bar.close()
             self.store.close()
         self.timings["total"] = time.perf_counter() - start
         return self.store.frame()
 
+    def seconds(self):
+        """Say about how many seconds one run takes.
+
+        The median of those in the file; if there are none, from training, scoring and testing on the first task once,
+        with the first measure.
+        """
+        rows = self.store.frame()
+        rows = rows[(rows["on_task"] == 1) & (rows["status"] == "ok") & ~rows["measure"].isin(["none", "joint"])]
+        if len(rows):
+            return float(rows.groupby(RUN)["seconds"].sum().median())
+        s, sequence = self.settings, self.sequence_of(self.settings.seeds[0])
+        protection = Protection(s.measures[0], s.penalties[0], 1.0) if s.measures else ENDS[0]
+        x, y = sequence.examples(0, "train")
+        learner = self.learner(protection, s.seeds[0])
+        learner.begin(s.seeds[0], protection.strength, None)
+        placed, tasks = self._examples(learner, sequence, 0, "test"), len(sequence)
+        steps = [(tasks * s.epochs, lambda: learner.train(x, y, [1], s.seeds[0], self.timed))]
+        steps += [(tasks * (tasks + 1), lambda: learner.accuracy(placed))]
+        if s.measures:
+            steps += [(tasks - 1, lambda: self.scores(learner, protection, x, y, s.seeds[0]))]
+        return sum(times * _second_time(step) for times, step in steps)
+
+    def _finished(self, count, watch):
+        self._bar.update(count)
+        if watch:
+            watch(self.store.frame())
+
     def _missing(self):
         """List the (protection, seed) of which rows are missing, in the order in which they are to be run."""
         s = self.settings
         protections = [Protection(m, p, v) for m in s.measures for p in s.penalties for v in s.strengths]
         protections = [*(ENDS if s.ends else ()), *protections]
-        if self._carries:
+        if self.carries:
             pairs = [(protection, seed) for protection in protections for seed in s.seeds]
         else:  # the data of a seed are read once
             pairs = [(protection, seed) for seed in s.seeds for protection in protections]
-        tasks = len(self._sequence(s.seeds[0]))
         return [
             (protection, seed)
             for protection, seed in pairs
-            if any(self.store.key_of(cell) not in self._done for cell in _cells(protection, seed, tasks))
+            if any(self.store.key_of(cell) not in self._done for cell in _cells(protection, seed, self._tasks))
         ]
 
     @property
-    def _carries(self):
+    def carries(self):
+        """Whether the optimizer's state goes on from one seed to the next."""
         return self.settings.protocol == "published"
 
-    def _sequence(self, seed):
+    @property
+    def tested(self):
+        """The parts of the data that accuracies are measured on; one if validation is on the test data."""
+        return ("test",) if self.settings.protocol == "published" else ("validation", "test")
+
+    def sequence_of(self, seed):
+        """Return the tasks of a seed: tasks.sequences.LoadedSequence. The last one is kept."""
         if self._loaded is None or self._loaded[0] != seed:
             validation = "test" if self.settings.protocol == "published" else 0.1
             loaded = sequences.load(self.settings.sequence, validation=validation, seed=seed, **self.settings.options)
@@ -174,9 +210,16 @@ class Sequential:
 
     def _reach(self, protection, seed):
         """Do one run, and before it those whose optimizer state it goes on from, if that was not kept."""
-        if not self._carries:
+        if not self.carries:
             self._run(protection, seed, None)
             return
+        seeds, carried = self.leading_to(protection, seed)
+        for each in seeds:
+            carried = self._run(protection, each, carried)
+            self.keep(protection, each, carried)
+
+    def leading_to(self, protection, seed):
+        """Return the seeds to run, up to this one, and the optimizer's state that the first of them goes on from."""
         seeds = self.settings.seeds
         kept = self._checkpoints(protection)
         first = seeds.index(seed)
@@ -185,9 +228,11 @@ class Sequential:
             if seeds[first - 1] in kept.epochs():
                 carried = kept.load(seeds[first - 1])
             first -= carried is None
-        for each in seeds[first : seeds.index(seed) + 1]:
-            carried = self._run(protection, each, carried)
-            kept.save(each, carried)
+        return seeds[first : seeds.index(seed) + 1], carried
+
+    def keep(self, protection, seed, state):
+        """Keep the optimizer's state at the end of a run, for the next seed."""
+        self._checkpoints(protection).save(seed, state)
 
     def _checkpoints(self, protection):
         name = f"{protection.measure}-{protection.penalty}-{protection.strength:g}".replace(":", "-")
@@ -195,9 +240,9 @@ class Sequential:
 
     def _run(self, protection, seed, carried):
         """Train the sequence once; return the optimizer's state at its end."""
-        with self._timed("data"):
-            sequence = self._sequence(seed)
-        learner = self._learner(protection)
+        with self.timed("data"):
+            sequence = self.sequence_of(seed)
+        learner = self.learner(protection, seed)
         learner.begin(seed, protection.strength, carried)
         train = self._train_at_once if protection.measure == "joint" else self._train_in_turn
         train(learner, sequence, protection, seed)
@@ -209,37 +254,45 @@ class Sequential:
         An epoch is cut into as many parts as there are tasks, each with an equal share of every task's examples, so
         that no more than a task's worth of them is in memory.
         """
-        s, tasks, started = self.settings, len(sequence), time.perf_counter()
-        random = np.random.default_rng([seed, tasks])
-        for epoch in range(s.epochs):
-            with self._timed("data"):
-                orders = [random.permutation(len(sequence.examples(k, "train")[1])) for k in range(tasks)]
-            for part in range(tasks):
-                with self._timed("data"):
-                    shares = [sequence.examples(k, "train", order[part::tasks]) for k, order in enumerate(orders)]
-                    x, y = (np.concatenate(arrays) for arrays in zip(*shares, strict=True))
-                learner.train(x, y, [epoch * tasks + part + 1], seed, self._timed)
+        tasks, started = len(sequence), time.perf_counter()
+        with self.timed("data"):
+            sizes = [len(sequence.examples(k, "train")[1]) for k in range(tasks)]
+        for epoch, shares in enumerate(self.mixed(seed, sizes), 1):
+            with self.timed("data"):
+                shares = [sequence.examples(k, "train", rows) for k, rows in enumerate(shares)]
+                x, y = (np.concatenate(arrays) for arrays in zip(*shares, strict=True))
+            learner.train(x, y, [epoch], seed, self.timed)
         self._record(learner, sequence, protection, seed, tasks, time.perf_counter() - started)
+
+    def mixed(self, seed, sizes):
+        """Yield for every part of every epoch the rows of each task, of which there are as many as `sizes` says."""
+        tasks = len(sizes)
+        random = np.random.default_rng([seed, tasks])
+        for _ in range(self.settings.epochs):
+            orders = [random.permutation(size) for size in sizes]
+            for part in range(tasks):
+                yield [order[part::tasks] for order in orders]
 
     def _train_in_turn(self, learner, sequence, protection, seed):
         s = self.settings
         for number in range(1, len(sequence) + 1):
             started = time.perf_counter()
-            with self._timed("data"):
+            with self.timed("data"):
                 x, y = sequence.examples(number - 1, "train")
             epochs = range((number - 1) * s.epochs + 1, number * s.epochs + 1)
-            learner.train(x, y, epochs, seed, self._timed)
+            learner.train(x, y, epochs, seed, self.timed)
             if not learner.finite():
-                self._give_up(sequence, protection, seed, number)
+                self.give_up(protection, seed, number)
                 return
             if number < len(sequence) and protection.measure != "none":
-                with self._timed("scoring"):
-                    scores = self._scores(learner, protection, x, y, seed)
+                with self.timed("scoring"):
+                    scores = self.scores(learner, protection, x, y, seed)
             self._record(learner, sequence, protection, seed, number, time.perf_counter() - started)
             if number < len(sequence) and protection.measure != "none":
                 learner.protect(scores)
 
-    def _scores(self, learner, protection, x, y, seed):
+    def scores(self, learner, protection, x, y, seed):
+        """Score every weight of a learner's model on the training examples of a task."""
         examples = self.settings.examples
         if self.settings.protocol == "published" and examples is not None:
             x, y, examples = x[-examples:], y[-examples:], None
@@ -247,23 +300,28 @@ class Sequential:
             learner.model, x, y, seed=seed, loss=learner.loss, examples=examples
         )
 
-    def _learner(self, protection):
-        """Return the compiled model for a penalty and a trajectory measure; strengths and seeds share it."""
+    def kind(self, protection):
+        """Return the penalty of a run and the measure that watches its training, if it does."""
         watches = protection.penalty != "none" and importance.load(protection.measure).definition.observe is not None
-        key = (protection.penalty, protection.measure if watches else None)
+        return protection.penalty, protection.measure if watches else None
+
+    def learner(self, protection, seed):
+        """Return the compiled model for a kind of runs; strengths and seeds share it."""
+        key = self.kind(protection)
         if key not in self._learners:
-            self._learners[key] = _Learner(self._build, self._loaded[1].first.loss, self.settings, *key)
+            first = self.sequence_of(seed).first
+            self._learners[key] = _Learner(self._build, first.loss, self.settings, *key)
         return self._learners[key]
 
     def _record(self, learner, sequence, protection, seed, after, seconds):
         found = []
-        with self._timed("evaluating"):
+        with self.timed("evaluating"):
             for on in range(1, after + 1):
                 accuracies = [
                     learner.accuracy(self._examples(learner, sequence, on - 1, p)) for p in ("validation", "test")
                 ]
                 found.append((on, *accuracies, "ok"))
-        self._write(protection, seed, after, found, learner.stability(), seconds)
+        self.write(protection, seed, after, found, learner.stability(), seconds)
 
     def _examples(self, learner, sequence, index, part):
         """Return examples on the device; those of a seed serve all its runs."""
@@ -272,21 +330,23 @@ class Sequential:
             self._placed[index, part] = learner.accuracy.place(*sequence.examples(index, part))
         return self._placed[index, part]
 
-    def _give_up(self, sequence, protection, seed, number):
+    def give_up(self, protection, seed, number):
+        """Record that a run ended because its weights are no longer finite, with NaN for the tasks that are left."""
         warnings.warn(
             f"The weights are no longer finite after task {number} with {protection}, seed {seed}; the run is "
             "recorded so.",
             stacklevel=2,
         )
         nan = float("nan")
-        for after in range(number, len(sequence) + 1):
+        for after in range(number, self._tasks + 1):
             rows = [(on, nan, nan, f"weights are not finite after task {number}") for on in range(1, after + 1)]
-            self._write(protection, seed, after, rows, Stability(*[nan] * len(METER)), nan)
+            self.write(protection, seed, after, rows, Stability(*[nan] * len(METER)), nan)
 
-    def _write(self, protection, seed, after, found, stability, seconds):
+    def write(self, protection, seed, after, found, stability, seconds):
+        """Write the rows of one task learnt: found holds (on_task, validation accuracy, test accuracy, status)."""
         s = self.settings
         about = {
-            "run": s.name, "sequence": s.sequence, "model": s.model, "tasks": len(self._sequence(seed)),
+            "run": s.name, "sequence": s.sequence, "model": s.model, "tasks": self._tasks,
             **protection._asdict(), "seed": seed, "after_task": after, "seconds": round(seconds, 3),
             **dict(zip(METER, (float(f"{value:.6g}") for value in stability), strict=True)),
         }  # fmt: skip
@@ -299,7 +359,8 @@ class Sequential:
         self._done |= {self.store.key_of(row) for row in missing}
 
     @contextmanager
-    def _timed(self, what):
+    def timed(self, what):
+        """Open a context whose seconds are added to `timings`."""
         start = time.perf_counter()
         try:
             yield
@@ -349,11 +410,23 @@ class _Learner:
         """Copy the state of the innermost optimizer, without importances, anchors and records."""
         return training.values(wrapper.unwrapped(self._optimizer)[-1].variables)
 
-    def train(self, x, y, epochs, seed, timed):
+    def restart(self):
+        """Let the measure and the meter begin anew, as a new task does."""
         if self._tracked:
             self._tracked.restart()
         if self._penalty:
             self._penalty.restart_meter()
+
+    def variables(self):
+        """List what training changes: weights, the model's other variables, the optimizer's, and its metrics'."""
+        model = self.model
+        return [
+            model.trainable_variables, model.non_trainable_variables, self._optimizer.variables,
+            model.metrics_variables,
+        ]  # fmt: skip
+
+    def train(self, x, y, epochs, seed, timed):
+        self.restart()
         with timed("training"):
             training.train(self.model, x, y, epochs, self._settings.batch_size, seed)
 

@@ -166,13 +166,15 @@ class SequentialSettings(Settings):
         separate: bool. Likewise.
         options: dict. Options of the sequence.
         seeds: tuple of int. One run each; for the published protocol ascending.
+        replicas: int. How many runs go side by side, on JAX; see `experiments.replicas`. No part of the name: the runs
+            are the same.
 
     References:
         The published protocol: Kutalev and Lapina, https://arxiv.org/abs/2109.10021, 2021. Its strengths for the plain
         penalty, which it writes without the 1/2, are half of those here; those for the stabilised one are the same.
     """
 
-    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "ends"})
+    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "ends", "replicas"})
     NAMED_BY = ("sequence", "model")
 
     sequence: str
@@ -192,6 +194,7 @@ class SequentialSettings(Settings):
     separate: bool = False
     options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
+    replicas: int = 1
 
     def __post_init__(self):
         put = object.__setattr__
@@ -205,7 +208,7 @@ class SequentialSettings(Settings):
         for penalty in self.penalties:
             thresholding.check_choice("penalties", penalty, PENALTIES)
         put(self, "strengths", check_strengths(self.strengths))
-        for name in ("epochs", "batch_size", "examples"):
+        for name in ("epochs", "batch_size", "examples", "replicas"):
             _check_count(name, getattr(self, name), optional=name == "examples")
         for seed in self.seeds:
             _check_count("seeds", seed, least=0)

@@ -43,3 +43,26 @@ def half_width(deviation, number, confidence=0.95):
     number = np.asarray(number, float)
     freedom = np.where(number > 1, number - 1, np.nan)
     return stdtrit(freedom, (1 + confidence) / 2) * deviation / np.sqrt(number)
+
+
+def paired_t(differences):
+    """Test whether the mean of paired differences is zero: the two-sided t-test, dual to `student_t`.
+
+    Args:
+        differences: array (networks,).
+
+    Returns:
+        float, the p-value; 1 for fewer than two differences and where all are zero, 0 where all are the same otherwise.
+
+    Example:
+        >>> round(paired_t([1.0, 2.0, 3.0]), 4)  # t = 2 sqrt(3), two degrees of freedom
+        0.0742
+    """
+    from scipy.special import stdtr
+
+    differences = np.asarray(differences, float)
+    number = len(differences)
+    if number < 2 or not differences.any():
+        return 1.0
+    error = differences.std(ddof=1) / np.sqrt(number)
+    return float(2 * stdtr(number - 1, -abs(differences.mean()) / error)) if error else 0.0

@@ -118,8 +118,8 @@ def _interval(middle, low, high, digits):
 
 
 def _number(value, digits):
-    if isinstance(value, str):
-        return value
+    if isinstance(value, (str, tuple)):
+        return value if isinstance(value, str) else ", ".join(f"{one:g}" for one in value)
     if pd.isna(value):
         return "--"
     return f"{value:g}" if float(value).is_integer() else f"{value:.{digits}f}"

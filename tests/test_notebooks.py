@@ -20,6 +20,18 @@ TINY = {
     "every": 6,
     "seeds": [0, 1],
 }
+SEQUENCE = {
+    "sequence": "permuted_digits",
+    "measures": ["magnitude"],
+    "penalties": ["stabilized"],
+    "strengths": [1.0, 10.0],
+    "search_seeds": [0, 1],
+    "report_seeds": [2],
+    "epochs": 2,
+    "batch_size": 500,
+    "options": {"tasks": 2},
+    "unstable": [],
+}
 
 
 def execute(name, folder, **parameters):
@@ -91,6 +103,21 @@ def test_analysis_of_one_network_says_what_it_cannot_do(folder, main):
     execute("main.ipynb", folder, out=str(one), **(TINY | {"seeds": [3], "epochs": 6}))
     files = {"files": [str(one)], "agreement": [str(one / "agreement")], "pruning": []}
     assert "no test is possible with 1 network" in printed(execute("analysis.ipynb", folder, **files))
+
+
+def test_sequential_searches_shows_and_reads_again(folder):
+    out, figures = folder / "sequential", folder / "figures of sequences"
+    notebook = execute("sequential.ipynb", folder, out=str(out), figures=str(figures), **SEQUENCE)
+    # 2 strengths with 2 seeds, 1 report, and 2 ends with its seed.
+    assert "honest: 7 runs, 7 of them to do: about" in printed(notebook)
+    assert len(report.read_sequential(out)) == (4 + 1 + 1) * 3 + 2
+    written = {path.stem.split("-")[0] for path in figures.glob("*.png")}
+    assert written == {"strengths", "tasks", "stability"} and pictures(notebook) == 3
+    before = next(out.glob("*.csv")).read_bytes()
+    only_read = {"files": [str(out)], "out": str(folder / "nothing")}
+    again = execute("sequential.ipynb", folder, **(SEQUENCE | only_read))
+    assert pictures(again) == 3 and "to do" not in printed(again)
+    assert next(out.glob("*.csv")).read_bytes() == before and not (folder / "nothing").exists()
 
 
 @pytest.mark.parametrize("name", [path.name for path in sorted(HERE.glob("*.ipynb"))])

@@ -92,12 +92,15 @@ class LoadedSequence:
         stages: list of Stage.
         bases: dict from the name of a task in `tasks/` to its LoadedTask.
 
+    Attributes:
+        name, stages, bases: as given.
+
     Raises:
         ValueError: tasks whose inputs or numbers of classes differ.
     """
 
     def __init__(self, name, stages, bases):
-        self.name, self.stages, self._bases = name, list(stages), bases
+        self.name, self.stages, self.bases = name, list(stages), bases
         heads = {(base.input_shape, base.classes) for base in bases.values()}
         if len(heads) != 1 or None in {classes for _, classes in heads}:
             found = ", ".join(f"{task}: {base.input_shape}, {base.classes}" for task, base in sorted(bases.items()))
@@ -111,7 +114,7 @@ class LoadedSequence:
 
     def __getitem__(self, index):
         stage = self.stages[index]
-        base = self._bases[stage.task]
+        base = self.bases[stage.task]
         arrays = {}
         for part in ("train", "validation", "test"):
             arrays[f"x_{part}"], arrays[f"y_{part}"] = self.examples(index, part)
@@ -130,22 +133,27 @@ class LoadedSequence:
             y: int32 array (examples,).
         """
         stage = self.stages[index]
-        base = self._bases[stage.task]
+        base = self.bases[stage.task]
         x, y = getattr(base, f"x_{part}"), getattr(base, f"y_{part}")
-        if stage.labels is not None:
-            kept = np.flatnonzero(np.isin(y, stage.labels))[rows]
-            x, y = x[kept], y[kept]
-        else:
-            x, y = x[rows], y[rows]
+        kept = self.rows(index, part)
+        rows = rows if kept is None else kept[rows]
+        x, y = x[rows], y[rows]
         if stage.pixels is not None:
             flat = x.reshape(len(x), len(stage.pixels), -1)
             x = np.take(flat, stage.pixels, axis=1).reshape(x.shape)
         return x, y
 
+    def rows(self, index, part):
+        """Return which examples of its task in `tasks/` one stage shows: int array (examples,), or None for all."""
+        stage = self.stages[index]
+        if stage.labels is None:
+            return None
+        return np.flatnonzero(np.isin(getattr(self.bases[stage.task], f"y_{part}"), stage.labels))
+
     @property
     def first(self):
         """The task in `tasks/` that the first stage is made of, whose models, loss and head serve all: LoadedTask."""
-        return self._bases[self.stages[0].task]
+        return self.bases[self.stages[0].task]
 
 
 def permuted(task, pixels, tasks, seed):

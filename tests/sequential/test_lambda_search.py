@@ -129,6 +129,41 @@ def test_chosen_on_validation_and_reported_on_test_with_other_seeds(tmp_path):
     assert len(summary) == 2 * 2 + 2 + 2 * 2  # the search, the report, two ends
 
 
+def test_an_estimate_counts_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(sequential.Sequential, "seconds", lambda runs: 30.0)
+    given = {"penalties": ["stabilized"], "search_seeds": [0, 1], "report_seeds": [2], "out": tmp_path, **SMALL}
+    asked = {"measures": ["magnitude", "random"], "strengths": {"magnitude": [0.01, 3.0], "random": "auto"}}
+    found = lambda_search.estimate("permuted_digits", **asked, **given)
+    search = 2 * 2 + (len(lambda_search.DECADES) + 6) * 2
+    assert found == (search + 2 + 2, search + 4, 30.0 * (search + 4))
+    small = {"measures": ["magnitude"], "strengths": [0.01, 3.0]}
+    lambda_search.run("permuted_digits", **small, **given)
+    again = lambda_search.estimate("permuted_digits", **small, **given)
+    assert again == (4 + 1 + 2, 0, 0.0) and str(again) == "7 runs, 0 of them to do: about 0.0 minutes here."
+    # The published protocol reports the seeds that it searched with.
+    published = lambda_search.estimate("permuted_digits", **small, **given, protocol="published")
+    assert published.runs == published.missing == 4 + 2 * 2
+
+
+def test_seconds_of_a_run_from_timing_or_from_the_file(tmp_path):
+    settings = {key: value for key, value in SMALL.items() if key != "progress"}
+    runs = sequential.Sequential(
+        "permuted_digits", out=tmp_path, measures=["magnitude"], penalties=["plain"], strengths=[1.0], ends=False,
+        **settings,
+    )  # fmt: skip
+    assert 0 < runs.seconds() < 60
+    rows = runs.run(progress=False)
+    assert runs.seconds() == pytest.approx(rows[rows["on_task"] == 1]["seconds"].sum())
+
+
+@pytest.mark.parametrize("own", [{("mas", "plain"): [1.0]}, {"mas": [1.0]}, {"mas": {"plain": [1.0]}}, [1.0]])
+def test_strengths_of_each_measures_own(own):
+    assert lambda_search._own(own, "mas", "plain") == [1.0]
+    if isinstance(own, dict):
+        with pytest.raises(ValueError, match=r"none for 'fisher' with 'plain'\. Add them under"):
+            lambda_search._own(own, "fisher", "plain")
+
+
 def test_seeds_for_both_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"received \[1\] in both. A strength that is chosen"):
         lambda_search.run("permuted_digits", ["magnitude"], search_seeds=[0, 1], report_seeds=[1, 2], out=tmp_path)

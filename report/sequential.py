@@ -1,0 +1,220 @@
+"""Sequential learning, from the rows of its runs: the best strengths, beside published ones, and who is better."""
+
+import itertools
+import json
+import pathlib
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from report.columns import parts
+from report.inference import holm, wilcoxon
+from report.intervals import paired_t, student_t
+from report.reading import find, parse, require
+
+WHERE = ["run", "sequence", "model", "protocol"]
+PROTECTION = ["measure", "penalty", "strength"]
+ROW = ["run", *PROTECTION, "seed", "after_task", "on_task"]
+ACCURACIES = ["validation_accuracy", "test_accuracy"]
+METER = ["ewc_largest", "ewc_percentile", "ewc_above_1", "ewc_above_2", "ewc_penalty_ratio", "ewc_task_left"]
+COLUMNS = [*WHERE[:3], "tasks", *ROW[1:], *ACCURACIES, *METER, "seconds", "status"]
+ENDS = ("none", "joint")
+"""The "measures" of runs without protection, and of runs on all tasks at once."""
+
+
+def read_sequential(paths):
+    """Read runs of sequential learning.
+
+    Args:
+        paths: str, Path or list of them. Files (`.csv`, `.csv.gz`), patterns, or folders; files in a folder that hold
+            something else are left out with a warning.
+
+    Returns:
+        DataFrame. One row for each run, task learnt and task tested, as they were written, and `protocol`: what the
+        `.json` beside the file says, or "unknown".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file is empty or lacks columns; rows contradict each other.
+    """
+    frames = []
+    for file, strict in find(paths).items():
+        try:
+            table = parse(file)
+            require(table, COLUMNS, file)
+        except ValueError as error:
+            if strict:
+                raise
+            warnings.warn(f"Left out: {error}", stacklevel=2)
+            continue
+        frames.append(table[COLUMNS].assign(protocol=_protocol(file)))
+    if not frames:
+        raise ValueError(f"Expected runs of sequential learning in {paths}, found none.")
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates([*ROW, *ACCURACIES])
+    twice = frame[frame.duplicated(ROW)]
+    if len(twice):
+        raise ValueError(
+            f"Expected each row once, found {len(twice)} that contradict others, such as "
+            f"{twice.iloc[0][ROW].to_dict()}. Are these different runs of one name? Read them one at a time."
+        )
+    return frame.reset_index(drop=True)
+
+
+def _protocol(file):
+    settings = pathlib.Path(str(file).removesuffix(".gz").removesuffix(".csv") + ".json")
+    known = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    return known.get("settings", {}).get("protocol", "unknown")
+
+
+def final_accuracies(frame):
+    """Average the accuracies over all tasks after the last one.
+
+    Args:
+        frame: DataFrame of `read_sequential`, or rows as the experiment writes them.
+
+    Returns:
+        DataFrame. One row for each finished measure, penalty, strength and seed of a run: `validation_accuracy` and
+        `test_accuracy`, NaN where the weights became infinite.
+    """
+    frame = frame if "protocol" in frame else frame.assign(protocol="unknown")
+    last = frame[frame["after_task"] == frame["tasks"]]
+    grouped = last.groupby([*WHERE, *PROTECTION, "seed"], sort=True)
+    whole = grouped["on_task"].size() == grouped["tasks"].first()
+    means = grouped[ACCURACIES].agg(lambda values: values.mean(skipna=False))
+    return means[whole].reset_index()
+
+
+def best_strengths(frame, published=None):
+    """Say how well each measure and penalty does at its best strength, and beside it what was published.
+
+    Best is the highest mean validation accuracy (which under the published protocol is that on the test data); a run
+    whose weights became infinite counts as 0 there. A strength needs at least half as many seeds as the one with the
+    most. Of the honest protocol, the search's own table is the one to report: it takes other seeds for the report.
+
+    Args:
+        frame: DataFrame of `read_sequential`.
+        published: str, Path or None. A table of published results, such as `data/published/ewc.csv`.
+
+    Returns:
+        DataFrame. One row for each run's measure and penalty, the best first: `strength`, `seeds`, the mean
+        `test_accuracy` with `_low` and `_high`, its 95 % Student's t interval over seeds; and if something was
+        published, `published_strength`, `published_accuracy` and `difference` (ours less theirs).
+    """
+    rows = []
+    for values, part in parts(final_accuracies(frame), WHERE):
+        found = []
+        for (measure, penalty), cells in parts(part, PROTECTION[:2]):
+            strength = _best(cells)
+            accuracies = cells[cells["strength"] == strength]["test_accuracy"]
+            found.append(
+                dict(zip(WHERE, values, strict=True))
+                | {"measure": measure, "penalty": penalty, "strength": strength}
+                | _summary(accuracies)
+            )
+        rows += sorted(found, key=lambda row: -np.nan_to_num(row["test_accuracy"]))
+    table = pd.DataFrame(rows)
+    if published is None:
+        return table
+    known = _published(published)[["sequence", "model", "measure", "penalty", "strength", "accuracy"]]
+    known = known.rename(columns={"strength": "published_strength", "accuracy": "published_accuracy"})
+    table = table.merge(known, how="left", on=["sequence", "model", "measure", "penalty"])
+    return table.assign(difference=table["test_accuracy"] - table["published_accuracy"])
+
+
+def reproduced(frame, published, margin=0.005):
+    """Compare with published results at the very strengths that were published.
+
+    Args:
+        frame: DataFrame of `read_sequential`.
+        published: str or Path. A CSV with the columns `sequence, model, measure, penalty, strength, accuracy,
+            half_width` (of a 95 % interval); `strength` is that of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        margin: float. How large a difference may be.
+
+    Returns:
+        DataFrame. One row for each published result of which there are runs: `seeds`, our mean `test_accuracy` with
+        `_low` and `_high`, `published_accuracy` and `published_half_width`, `difference` and whether it is `within`
+        the margin.
+    """
+    known = _published(published).rename(
+        columns={"accuracy": "published_accuracy", "half_width": "published_half_width"}
+    )
+    keys = ["sequence", "model", *PROTECTION]
+    finals = final_accuracies(frame)
+    rows = []
+    for row in known.to_dict("records"):
+        same = (finals[keys] == [row[key] for key in keys]).all(axis=1)
+        for values, cells in parts(finals[same], WHERE):
+            about = dict(zip(WHERE, values, strict=True)) | {key: row[key] for key in PROTECTION}
+            about |= _summary(cells["test_accuracy"])
+            about |= {key: row[key] for key in ("published_accuracy", "published_half_width")}
+            difference = about["test_accuracy"] - row["published_accuracy"]
+            rows.append(about | {"difference": difference, "within": abs(difference) <= margin})
+    return pd.DataFrame(rows)
+
+
+def compare_best(frame, alpha=0.05):
+    """Test which measures, each at its best strength, are better; and for each measure, which penalties.
+
+    Runs of one seed share data, data order and initial weights, so they are compared as pairs: t-tests of the mean
+    difference, adjusted by Holm within each family, which is the pairs of measures under one penalty, or the pairs of
+    penalties of one measure. The exact Wilcoxon test, which does not assume normal differences but cannot reach small
+    p-values with few seeds, stands beside, not adjusted.
+
+    Args:
+        frame: DataFrame of `read_sequential`.
+        alpha: float. Level of the tests.
+
+    Returns:
+        DataFrame. One row for each pair: `family`, `better`, `worse`, `seeds` in common, the mean `difference` of the
+        test accuracies with `_low` and `_high`, its 95 % Student's t interval, `p_wilcoxon`, `p`, `p_holm`, and
+        `verdict`: "better", "not told apart", or "one seed" where there is no test.
+    """
+    best = best_strengths(frame)
+    finals = final_accuracies(frame).merge(best[[*WHERE, *PROTECTION]], on=[*WHERE, *PROTECTION])
+    finals = finals[~finals["measure"].isin(ENDS)]
+    rows = []
+    for values, part in parts(finals, WHERE):
+        about = dict(zip(WHERE, values, strict=True))
+        for family, compared in (("penalty", "measure"), ("measure", "penalty")):
+            for (name,), cells in parts(part, [family]):
+                by_seed = cells.pivot(index="seed", columns=compared, values="test_accuracy")
+                rows += [about | {"family": name} | row for row in _pairs(by_seed, alpha)]
+    return pd.DataFrame(rows)
+
+
+def _pairs(by_seed, alpha):
+    """Compare the columns of a frame (seeds, compared)."""
+    rows = []
+    for one, other in itertools.combinations(by_seed.columns, 2):
+        gain = (by_seed[one] - by_seed[other]).dropna()
+        if len(gain) and gain.mean() < 0:
+            one, other, gain = other, one, -gain
+        mean, low, high = student_t(gain)
+        rows.append(
+            {"better": one, "worse": other, "seeds": len(gain), "difference": mean, "difference_low": low,
+             "difference_high": high, "p_wilcoxon": wilcoxon(gain), "p": paired_t(gain)}
+        )  # fmt: skip
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = p
+        row["verdict"] = "one seed" if row["seeds"] < 2 else "better" if p <= alpha else "not told apart"
+    return rows
+
+
+def _best(cells):
+    """Return the strength with the highest mean validation accuracy, among those with enough seeds."""
+    by_strength = cells.fillna({"validation_accuracy": 0.0}).groupby("strength")["validation_accuracy"]
+    seeds = by_strength.size()
+    return by_strength.mean()[seeds >= seeds.max() / 2].idxmax()
+
+
+def _summary(accuracies):
+    """Average over seeds; where the weights of one became infinite, there is no mean."""
+    mean, low, high = student_t(accuracies) if accuracies.notna().all() else (np.nan,) * 3
+    return {"seeds": len(accuracies), "test_accuracy": mean, "test_accuracy_low": low, "test_accuracy_high": high}
+
+
+def _published(path):
+    table = pd.read_csv(path)
+    require(table, ["sequence", "model", *PROTECTION, "accuracy", "half_width"], path)
+    return table

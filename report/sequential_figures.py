@@ -1,0 +1,262 @@
+"""Figures of sequential learning: accuracy against strength, what is remembered of which task, and stability."""
+
+import numpy as np
+import pandas as pd
+
+from report.columns import parts
+from report.drawing import choose, label_outside, logarithmic, share_legend
+from report.figures import draw_matrix
+from report.intervals import student_t
+from report.sequential import ENDS, PROTECTION, WHERE, best_strengths, final_accuracies
+from report.style import DASHES, INK, house_style, legend_height, panels, style
+
+ENDS_LOOK = {
+    "joint": {"color": INK["black"], "linestyle": DASHES["dotted"], "label": "all tasks at once"},
+    "none": {"color": INK["grey"], "linestyle": DASHES["dotted"], "label": "no protection"},
+}
+PENALTIES = {
+    "plain": {"color": INK["vermillion"], "linestyle": DASHES["solid"], "marker": "o"},
+    "stabilized": {"color": INK["blue"], "linestyle": DASHES["dashed"], "marker": "s"},
+    "decoupled": {"color": INK["green"], "linestyle": DASHES["dotted"], "marker": "^"},
+}
+METERS = {
+    "ewc_largest": "largest rate · λ · Ω",
+    "ewc_percentile": "99.9th percentile of rate · λ · Ω",
+    "ewc_penalty_ratio": "penalty's gradient / task's",
+}
+STRENGTH = "strength λ of (λ/2) Σ Ω (w − w*)²"
+HIGHEST = 1e3
+"""Where the vertical axis of an explosion ends."""
+
+
+@house_style
+def strength_curves(frame, measures=None, lowest=None):
+    """Draw the test accuracy over all tasks after the last one against the strength of the penalty.
+
+    Panels are penalties. A line is a measure's mean over seeds, the bars its 95 % Student's t intervals; a single seed
+    has none, and where the weights of a seed became infinite the line breaks. The two ends are lines across with their
+    intervals as bands.
+
+    Args:
+        frame: DataFrame of `read_sequential`; the rows of one run.
+        measures: list of str or None. Measures to show, in this order. Defaults to all.
+        lowest: float or None. Where the vertical axis begins. Defaults to what shows everything.
+
+    Returns:
+        Figure.
+
+    Raises:
+        ValueError: rows of several runs, or none to draw.
+    """
+    where, finals = _of_one_run(final_accuracies(frame))
+    protected = choose(finals[~finals["measure"].isin(ENDS)], {"measure": measures})
+    measures = list(measures or sorted(protected["measure"].unique()))
+    penalties = [name for name in PENALTIES if name in set(protected["penalty"])]
+    width = max(1.0 + 2.6 * len(penalties), 5.6)
+    size = (width, 2.9 + legend_height(len(measures) + 2, width))
+    figure, axes = panels(1, len(penalties), size, sharex=True, sharey=True)
+    for axis, penalty in zip(axes[0], penalties, strict=True):
+        of_penalty = protected[protected["penalty"] == penalty]
+        for measure in measures:
+            _curve(axis, of_penalty[of_penalty["measure"] == measure], measure)
+        for end, look in ENDS_LOOK.items():
+            _end(axis, finals[finals["measure"] == end]["test_accuracy"], look)
+        axis.set_title(penalty)
+        axis.set_xscale("log")
+    # The means decide, because the interval of two or three seeds may reach far beyond what an accuracy can be.
+    means = finals.groupby(PROTECTION)["test_accuracy"].mean()
+    means = means[means.index.get_level_values("measure").isin([*measures, *ENDS])]
+    margin = 0.07 * (means.max() - means.min()) or 0.05
+    axes[0, 0].set_ylim(means.min() - margin if lowest is None else lowest, means.max() + margin)
+    label_outside(axes, STRENGTH, "test accuracy, mean over all tasks")
+    figure.suptitle(where, fontsize=8)
+    share_legend(figure, axes)
+    return figure
+
+
+def _curve(axis, cells, measure):
+    if cells.empty:
+        return
+    by_strength = [(strength, part["test_accuracy"]) for (strength,), part in parts(cells, ["strength"])]
+    means = [student_t(a) if a.notna().all() else (np.nan,) * 3 for _, a in by_strength]
+    means = pd.DataFrame(means, [strength for strength, _ in by_strength], ["mean", "low", "high"])
+    axis.plot(means.index, means["mean"], label=measure, **style(measure))
+    axis.vlines(means.index, means["low"], means["high"], color=style(measure)["color"], linewidth=0.8)
+
+
+def _end(axis, accuracies, look):
+    mean, low, high = student_t(accuracies)
+    if np.isnan(mean):
+        return
+    axis.axhline(mean, linewidth=1, zorder=1, **look)
+    if not np.isnan(low):
+        axis.axhspan(low, high, color=look["color"], alpha=0.12, lw=0, zorder=0)
+
+
+@house_style
+def accuracy_matrices(frame, chosen=None):
+    """Show what is known of each task after each: mean test accuracies over seeds.
+
+    Args:
+        frame: DataFrame of `read_sequential`; the rows of one run.
+        chosen: list of (measure, penalty, strength) or None. Defaults to the best strength of each measure and penalty,
+            the best first, and last the runs without protection.
+
+    Returns:
+        Figure, a panel for each; the last row of a panel is what is left at the end.
+
+    Raises:
+        ValueError: rows of several runs, or a choice of which there are no finished runs.
+    """
+    where, frame = _of_one_run(frame)
+    chosen = _chosen(frame, [*_best_of(frame), ("none", "none", 0.0)] if chosen is None else chosen)
+    found = [cells.pivot_table("test_accuracy", "after_task", "on_task") for _, cells in chosen]
+    limits = (min(matrix.min().min() for matrix in found), 1.0)
+    columns = min(3, len(found))
+    rows, tasks = -(-len(found) // columns), int(frame["tasks"].iloc[0])
+    side = max(0.27 * tasks, 1.9)
+    figure, axes = panels(rows, columns, (0.5 + columns * (side + 0.45), rows * (0.8 * side + 0.7)))
+    for axis, (name, cells), matrix in zip(axes.flat, chosen, found, strict=False):
+        draw_matrix(axis, matrix.rename_axis(index=None, columns=None), limits, "cividis")
+        for (after, on), text in zip(np.ndindex(*matrix.shape), axis.texts, strict=True):
+            text.set_text("" if on > after else text.get_text())  # not learnt yet
+        kept = matrix.loc[tasks].mean()
+        axis.set_title(f"{_words(*name)}\n{cells['seed'].nunique()} seeds, {kept:.3f} at the end")
+    for axis in axes.flat[len(found) :]:
+        axis.set_visible(False)
+    for number, axis in enumerate(axes.flat[: len(found)]):
+        axis.set_xlabel("on task" if number >= len(found) - columns else "")
+        axis.set_ylabel("after task" if number % columns == 0 else "")
+    figure.suptitle(where, fontsize=8)
+    return figure
+
+
+@house_style
+def stability_trace(frame, chosen=None):
+    """Draw how hard the penalty pulled in each task, from the second on.
+
+    Rows of panels are penalties. A line is the median over seeds, the band reaches from the least to the most. Dashed
+    lines are at 1, above which a weight jumps over its anchor with plain gradient descent and the plain penalty, and at
+    2, above which it moves away from it.
+
+    Args:
+        frame: DataFrame of `read_sequential`; the rows of one run.
+        chosen: list of (measure, penalty, strength) or None. Defaults to the best strength of each measure and penalty.
+
+    Returns:
+        Figure.
+
+    Raises:
+        ValueError: rows of several runs, or a choice of which there are no finished runs.
+    """
+    where, frame = _of_one_run(frame)
+    chosen = _chosen(frame, _best_of(frame) if chosen is None else chosen)
+    penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
+    width = 8.4
+    size = (width, 0.5 + 1.9 * len(penalties) + legend_height(len(chosen) // len(penalties), width))
+    figure, axes = panels(len(penalties), len(METERS), size, sharex=True, sharey="col")
+    for line, penalty in zip(axes, penalties, strict=True):
+        for axis, (column, what) in zip(line, METERS.items(), strict=True):
+            for (measure, of, _), cells in sorted(chosen, key=lambda item: item[0][0]):
+                if of == penalty:
+                    _trace(axis, cells, measure, column)
+            if column != "ewc_penalty_ratio":
+                for limit in (1, 2):
+                    axis.axhline(limit, color="#444444", linestyle="--", linewidth=0.8, zorder=1)
+            axis.set_yscale("log")
+            axis.set_title(f"{penalty}: {what}")
+    label_outside(axes, "task", "")
+    _whole_numbers(axes[0, 0].xaxis)
+    figure.suptitle(where, fontsize=8)
+    share_legend(figure, axes)
+    return figure
+
+
+def _trace(axis, cells, measure, column):
+    once = cells[(cells["after_task"] > 1) & (cells["on_task"] == 1)]
+    values = once[column].where(once[column] > 0)  # a logarithmic axis knows no 0
+    by_task = values.groupby(once["after_task"])
+    median = by_task.median()
+    axis.plot(median.index, median, label=measure, **style(measure))
+    axis.fill_between(median.index, by_task.min(), by_task.max(), color=style(measure)["color"], alpha=0.15, lw=0)
+
+
+@house_style
+def instability(frame):
+    """Draw what becomes of a second task where a penalty explodes, or where clipping lets it drown the task.
+
+    Args:
+        frame: DataFrame. One row for each `clip` (the optimizer's global norm, NaN for none), `largest` (rate *
+            strength * Omega), `penalty` and `epoch` of the second task: its `loss`, and the `distance` of the weights
+            from their anchors. What is not finite is not drawn.
+
+    Returns:
+        Figure. Columns of panels are pairs of `clip` and `largest`; above the loss, below the distance.
+    """
+    columns = parts(choose(frame, {}), ["clip", "largest"])
+    columns.sort(key=lambda item: (not np.isnan(item[0][0]), item[0][1]))
+    width = max(1.0 + 2.3 * len(columns), 5.6)
+    figure, axes = panels(2, len(columns), (width, 3.9 + legend_height(3, width)), sharex=True, sharey="row")
+    for (above, below), ((clip, largest), part) in zip(axes.T, columns, strict=True):
+        how = "no clipping" if np.isnan(clip) else f"gradients clipped to norm {clip:g}"
+        above.set_title(f"largest rate · λ · Ω = {largest:g}\n{how}")
+        for axis, column in ((above, "loss"), (below, "distance")):
+            for penalty, look in PENALTIES.items():
+                line = part[part["penalty"] == penalty].sort_values("epoch")
+                if line.empty:
+                    continue
+                shown = line[column].where(np.isfinite(line[column]) & (line[column] > 0))
+                axis.plot(line["epoch"], shown, label=penalty, markevery=max(1, len(line) // 8), **look)
+    for axis, column in ((axes[0, 0], "loss"), (axes[1, 0], "distance")):
+        finite = frame[column][np.isfinite(frame[column]) & (frame[column] > 0)]
+        logarithmic(axis) if finite.max() < 1e3 * finite.min() else axis.set_yscale("log")
+        axis.set_ylim(finite.min() / 1.3, min(finite.max(), HIGHEST) * 1.3)
+    _whole_numbers(axes[0, 0].xaxis)
+    label_outside(axes, "epoch of the second task", "")
+    axes[0, 0].set_ylabel("loss on the second task (nats)")
+    axes[1, 0].set_ylabel("distance from the anchors")
+    share_legend(figure, axes)
+    return figure
+
+
+def _whole_numbers(axis):
+    from matplotlib import ticker
+
+    axis.set_major_locator(ticker.MaxNLocator(integer=True))
+
+
+def _of_one_run(frame):
+    """Name the run that rows are of, and give them back."""
+    runs = frame["run"].unique()
+    if len(runs) != 1:
+        raise ValueError(
+            f"Expected rows of one run, received {len(runs)} ({', '.join(map(str, runs[:5]))}). Choose one: "
+            "frame[frame['run'] == name]."
+        )
+    first = frame.iloc[0]
+    return f"{first['sequence']}, {first['model']}, {first.get('protocol', 'unknown')} protocol", frame
+
+
+def _best_of(frame):
+    best = best_strengths(frame)
+    best = best[~best["measure"].isin(ENDS)]
+    return list(best[PROTECTION].itertuples(index=False, name=None))
+
+
+def _chosen(frame, wanted):
+    """Return [((measure, penalty, strength), rows of the finished runs)], without the end that was not run."""
+    done = final_accuracies(frame)[[*WHERE[:1], *PROTECTION, "seed"]]
+    rows = frame.merge(done, on=[*WHERE[:1], *PROTECTION, "seed"])
+    found = [(name, rows[(rows[PROTECTION] == list(name)).all(axis=1)]) for name in wanted]
+    absent = [name for name, cells in found if cells.empty and name[0] not in ENDS]
+    if absent or not any(len(cells) for _, cells in found):
+        known = sorted(set(done[PROTECTION].itertuples(index=False, name=None)))
+        raise ValueError(
+            f"Expected finished runs of each (measure, penalty, strength) chosen, found none of {absent or wanted}. "
+            f"There are {known[:8]}{' and more' if len(known) > 8 else ''}."
+        )
+    return [(name, cells) for name, cells in found if len(cells)]
+
+
+def _words(measure, penalty, strength):
+    return ENDS_LOOK[measure]["label"] if measure in ENDS else f"{measure}, {penalty}, λ = {strength:g}"
