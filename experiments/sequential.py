@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 import importance
 from consolidation import ElasticWeightConsolidation, Stability, find
 from engine import evaluation, structure, training, wrapper
-from experiments import checkpoints
+from experiments import checkpoints, work
 from experiments.settings import SequentialSettings
 from experiments.store import Store
 from experiments.threshold_grid import custom_name
@@ -76,7 +76,8 @@ class Sequential:
             self._build = (lambda: keras.models.clone_model(model)) if isinstance(model, keras.Model) else model
         self.settings = SequentialSettings(model=custom_name(self._build()) if own else model or "default", **settings)
         self._loaded = None
-        first = self._sequence(self.settings.seeds[0]).first
+        loaded = self._sequence(self.settings.seeds[0])
+        first, self._tasks = loaded.first, len(loaded)
         if model is None:
             self.settings = SequentialSettings(model=first.models[0], **settings)
         if not own:
@@ -116,8 +117,8 @@ class Sequential:
     def run(self, watch=None, progress=True):
         """Do the runs that are missing, writing the rows of every task as soon as they are there.
 
-        Safe to interrupt at any time: called again, in this process or another, it does again the run that was under
-        way and those that are missing.
+        Safe to interrupt at any time: called again, in this process or another, it goes on after the last task that was
+        learnt, and does the runs that are missing.
 
         Args:
             watch: callable or None. Called as `watch(frame)` with all rows so far after every run.
@@ -126,40 +127,66 @@ class Sequential:
         Returns:
             pandas.DataFrame. All rows with these settings, also of runs with other measures, penalties, strengths and
             seeds.
+
+        Raises:
+            experiments.locks.Busy: another process is writing this run; says which, and since when.
+            OSError: a full disk or a folder that vanished; what was written before is whole.
         """
         start = time.perf_counter()
         self.timings = dict.fromkeys(("data", "training", "scoring", "evaluating"), 0.0)
-        self._done = self.store.done
-        missing = self._missing()
-        self._bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not progress or not missing)
+        self.store.refresh()
+        todo = sum(map(len, self.trials().values()))
+        self._bar = tqdm(total=todo, desc="runs", unit="run", disable=not progress or not todo)
+        self._watch = watch
         try:
-            for protection, seed in missing:
-                self._bar.set_postfix_str(f"{protection.measure}, {protection.penalty}, {protection.strength:g}")
-                self._reach(protection, seed)
-                self._bar.update()
-                if watch:
-                    watch(self.store.frame())
+            work.alone(self)
         finally:
             self._bar.close()
             self.store.close()
         self.timings["total"] = time.perf_counter() - start
         return self.store.frame()
 
-    def _missing(self):
-        """List the (protection, seed) of which rows are missing, in the order in which they are to be run."""
+    @property
+    def stores(self):
+        """The files that rows go to; see `experiments.work`."""
+        return [self.store]
+
+    def wanted(self):
+        """Return the keys of all rows that were asked for: set of tuples of str."""
+        return {self.store.key_of(cell) for run in self._pairs() for cell in _cells(*run, self._tasks)}
+
+    def trials(self):
+        """Return the runs that are missing of each trial: {name: [(protection, seed), ...]}.
+
+        A trial is one run; under the published protocol, in which one run goes on from another, all seeds of one
+        protection.
+        """
+        found, done = {}, self.store.done
+        for protection, seed in self._pairs():
+            name = f"{_file_name(protection)}-all" if self._carries else f"{_file_name(protection)}-seed-{seed}"
+            runs = found.setdefault(name, [])
+            if any(self.store.key_of(cell) not in done for cell in _cells(protection, seed, self._tasks)):
+                runs.append((protection, seed))
+        return found
+
+    def do(self, missing):
+        """Do the runs that are missing of a trial; see `trials`."""
+        self._done = self.store.done
+        for protection, seed in missing:
+            self._bar.set_postfix_str(f"{protection.measure}, {protection.penalty}, {protection.strength:g}")
+            self._reach(protection, seed)
+            self._bar.update()
+            if self._watch:
+                self._watch(self.store.frame())
+
+    def _pairs(self):
+        """List the (protection, seed) that were asked for, in the order in which they are to be run."""
         s = self.settings
         protections = [Protection(m, p, v) for m in s.measures for p in s.penalties for v in s.strengths]
         protections = [*(ENDS if s.ends else ()), *protections]
         if self._carries:
-            pairs = [(protection, seed) for protection in protections for seed in s.seeds]
-        else:  # the data of a seed are read once
-            pairs = [(protection, seed) for seed in s.seeds for protection in protections]
-        tasks = len(self._sequence(s.seeds[0]))
-        return [
-            (protection, seed)
-            for protection, seed in pairs
-            if any(self.store.key_of(cell) not in self._done for cell in _cells(protection, seed, tasks))
-        ]
+            return [(protection, seed) for protection in protections for seed in s.seeds]
+        return [(protection, seed) for seed in s.seeds for protection in protections]  # a seed's data are read once
 
     @property
     def _carries(self):
@@ -178,7 +205,7 @@ class Sequential:
             self._run(protection, seed, None)
             return
         seeds = self.settings.seeds
-        kept = self._checkpoints(protection)
+        kept = self._checkpoints(_file_name(protection))
         first = seeds.index(seed)
         carried = None
         while first > 0 and carried is None:
@@ -189,8 +216,7 @@ class Sequential:
             carried = self._run(protection, each, carried)
             kept.save(each, carried)
 
-    def _checkpoints(self, protection):
-        name = f"{protection.measure}-{protection.penalty}-{protection.strength:g}".replace(":", "-")
+    def _checkpoints(self, name):
         return checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / name)
 
     def _run(self, protection, seed, carried):
@@ -223,7 +249,11 @@ class Sequential:
 
     def _train_in_turn(self, learner, sequence, protection, seed):
         s = self.settings
-        for number in range(1, len(sequence) + 1):
+        kept = self._checkpoints(f"{_file_name(protection)}-seed-{seed}")
+        reached, arrays = kept.latest(self._written(protection, seed))
+        if reached:
+            learner.restore(arrays)
+        for number in range(reached + 1, len(sequence) + 1):
             started = time.perf_counter()
             with self._timed("data"):
                 x, y = sequence.examples(number - 1, "train")
@@ -236,8 +266,23 @@ class Sequential:
                 with self._timed("scoring"):
                     scores = self._scores(learner, protection, x, y, seed)
             self._record(learner, sequence, protection, seed, number, time.perf_counter() - started)
-            if number < len(sequence) and protection.measure != "none":
-                learner.protect(scores)
+            if number < len(sequence):
+                if protection.measure != "none":
+                    learner.protect(scores)
+                kept.save(number, learner.state())
+        kept.clear()
+
+    def _written(self, protection, seed):
+        """Return the last task but the final one up to which all rows of a run are there."""
+        cells = _cells(protection, seed, self._tasks)
+        return (
+            min(
+                cell["after_task"]
+                for cell in cells
+                if cell["after_task"] == self._tasks or self.store.key_of(cell) not in self._done
+            )
+            - 1
+        )
 
     def _scores(self, learner, protection, x, y, seed):
         examples = self.settings.examples
@@ -351,6 +396,14 @@ class _Learner:
         """Copy the state of the innermost optimizer, without importances, anchors and records."""
         return training.values(wrapper.unwrapped(self._optimizer)[-1].variables)
 
+    def state(self):
+        """Copy all that a run has changed so far."""
+        return training.state(self.model, self._optimizer)
+
+    def restore(self, arrays):
+        """Put back what `state` copied."""
+        training.restore(self.model, self._optimizer, arrays)
+
     def train(self, x, y, epochs, seed, timed):
         if self._tracked:
             self._tracked.restart()
@@ -438,3 +491,10 @@ def _cells(protection, seed, tasks):
     for after in range(tasks if protection.measure == "joint" else 1, tasks + 1):
         for on in range(1, after + 1):
             yield {**protection._asdict(), "seed": seed, "after_task": after, "on_task": on}
+
+
+def _file_name(protection):
+    """Name the files of a protection; different strengths have different names."""
+    strength = f"{protection.strength:g}"
+    strength = strength if float(strength) == protection.strength else repr(protection.strength)
+    return f"{protection.measure}-{protection.penalty}-{strength}".replace(":", "-")

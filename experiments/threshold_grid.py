@@ -20,7 +20,7 @@ import importance
 import tasks
 import thresholding
 from engine import evaluation, losses, structure, training
-from experiments import checkpoints
+from experiments import checkpoints, work
 from experiments.agreement import Agreement
 from experiments.settings import GridSettings
 from experiments.store import Store
@@ -113,10 +113,7 @@ class Grid:
         s = self.settings
         cells = len(s.thresholds) * len(s.measures) * len(s.levels) * len(s.reductions) * len(s.scopes)
         asked = cells * len(s.checkpoints) * len(s.seeds)
-        wanted = {
-            self.store.key_of(cell) for seed in s.seeds for epoch in s.checkpoints for cell in self._cells(seed, epoch)
-        }
-        done = len(self.store.done & wanted)
+        done = len(self.store.done & self.wanted())
         missing = asked - done
         if not missing:
             return Estimate(asked, done, 0, 0.0)
@@ -135,21 +132,19 @@ class Grid:
 
         Returns:
             pandas.DataFrame. All rows of the run.
+
+        Raises:
+            experiments.locks.Busy: another process is writing this run; says which, and since when.
+            OSError: a full disk or a folder that vanished; what was written before is whole.
         """
         start = time.perf_counter()
         self.timings = dict.fromkeys(("training", "scoring", "evaluating"), 0.0)
-        done = self.store.done
-        cells = {
-            seed: {epoch: self._missing(seed, epoch, done) for epoch in self.settings.checkpoints}
-            for seed in self.settings.seeds
-        }
-        todo = sum(len(missing) for by_epoch in cells.values() for missing in by_epoch.values())
+        self.store.refresh()
+        todo = len(self.wanted() - self.store.done)
         self._bar = tqdm(total=todo, desc="cells", unit="cell", disable=not progress or not todo)
         self._watch = _Throttled(watch, self.store)
         try:
-            for seed, by_epoch in cells.items():
-                if any(by_epoch.values()):
-                    self._trial(seed, by_epoch)
+            work.alone(self)
         finally:
             self._bar.close()
             self.store.close()
@@ -157,6 +152,30 @@ class Grid:
         self.timings["total"] = time.perf_counter() - start
         self._watch.last()
         return self.store.frame()
+
+    @property
+    def stores(self):
+        """The files that rows go to; see `experiments.work`."""
+        return [self.store, self._agreement.store]
+
+    def wanted(self):
+        """Return the keys of all cells that were asked for: set of tuples of str."""
+        s = self.settings
+        return {
+            self.store.key_of(cell) for seed in s.seeds for epoch in s.checkpoints for cell in self._cells(seed, epoch)
+        }
+
+    def trials(self):
+        """Return what is missing of each seed: {"seed-<seed>": (seed, {epoch: missing rankings}) or None}."""
+        found, done = {}, self.store.done
+        for seed in self.settings.seeds:
+            by_epoch = {epoch: self._missing(seed, epoch, done) for epoch in self.settings.checkpoints}
+            found[f"seed-{seed}"] = (seed, by_epoch) if any(by_epoch.values()) else None
+        return found
+
+    def do(self, missing):
+        """Train one network and evaluate what is missing of it; see `trials`."""
+        self._trial(*missing)
 
     def _load_task(self, seed):
         s = self.settings
@@ -219,7 +238,9 @@ class Grid:
         task = self._load_task(seed)
         self._begin(seed, task)
         kept = checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / f"seed-{seed}")
-        reached = self._resume(kept, min(epoch for epoch, missing in by_epoch.items() if missing))
+        reached, arrays = kept.latest(min(epoch for epoch, missing in by_epoch.items() if missing))
+        if reached:
+            training.restore(self._model, self._optimizer, arrays)
         for epoch, missing in by_epoch.items():
             if not missing:
                 continue
@@ -229,15 +250,6 @@ class Grid:
                 reached = epoch
             self._evaluate_checkpoint(task, seed, epoch, missing)
         kept.clear()
-
-    def _resume(self, kept, epoch):
-        """Restore the last checkpoint that is not past an epoch; return its epoch, 0 if there is none."""
-        for candidate in reversed([e for e in kept.epochs() if e <= epoch]):
-            arrays = kept.load(candidate)
-            if arrays is not None:
-                training.restore(self._model, self._optimizer, arrays)
-                return candidate
-        return 0
 
     def _train(self, task, seed, epochs):
         bar = tqdm(

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from grid_runs import ROWS, ROWS_OF_A_CHECKPOINT, SETTINGS, run, same, values
 
+import report
 from engine import structure, training
-from experiments import threshold_grid
+from experiments import locks, threshold_grid
 
 pytestmark = pytest.mark.usefixtures("quick")
 ROOT = pathlib.Path(__file__).parents[2]
@@ -83,6 +84,9 @@ def test_killed_in_the_middle(tmp_path, finished, trained):
         while process.poll() is None and sum(p.read_bytes().count(b"\n") for p in tmp_path.glob("*.csv")) <= wanted:
             time.sleep(0.02)
         assert process.poll() is None, process.stderr.read().decode()
+        with pytest.raises(locks.Busy, match=f"which process {process.pid} of .* since 20"):
+            run(tmp_path)
+        assert len(report.read(tmp_path)) >= wanted - 1  # whoever only reads is not refused
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
