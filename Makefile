@@ -1,6 +1,7 @@
 # make run    the embedded default, end to end           make test   everything that is tested
 # make grid   a threshold grid, as long as it takes      make lab    JupyterLab
-# make bench  speed, as ratios measured in one run       Each does all of its set-up.
+# make bench  speed, as ratios measured in one run       make status  how far the runs in OUT are
+# make torture  kill runs over and over (half an hour)   Each does all of its set-up.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: run grid lab test bench clean
+.PHONY: run grid status lab test torture bench clean
 
 run: $(READY)
 	@mkdir -p runs
@@ -40,6 +41,9 @@ grid: $(READY)
 	    || { tail -n 30 runs/$(NAME).log; exit 1; }
 	@grep -a '\.csv$$' runs/$(NAME).log | tail -n 1
 
+status: $(READY)
+	@$(BIN)/python -m experiments $(OUT)
+
 # What depends on the backend is tested on both.
 ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py)
 
@@ -50,6 +54,9 @@ test: $(TESTABLE)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadfile $(ON_JAX)
+
+torture: $(TESTABLE)
+	PYTHONPATH=. $(BIN)/python tests/experiments/torture.py
 
 bench: $(TESTABLE)
 	for name in grid tracking importance pruning; do \
