@@ -37,7 +37,8 @@ grid: $(READY)
 	    -y '{task: $(TASK), seeds: [$(SEEDS)]}' $(if $(MODEL),-p model $(MODEL)) \
 	    $(if $(MEASURES),-y 'measures: [$(MEASURES)]') $(if $(LEVELS),-y 'levels: [$(LEVELS)]') \
 	    $(if $(EPOCHS),-y 'epochs: $(EPOCHS)') $(if $(EVERY),-y 'every: $(EVERY)') \
-	    $(if $(BATCH_SIZE),-y 'batch_size: $(BATCH_SIZE)') -y '$(MORE)' >>runs/$(NAME).log 2>&1 \
+	    $(if $(BATCH_SIZE),-y 'batch_size: $(BATCH_SIZE)') $(if $(WORKERS),-y 'workers: $(WORKERS)') \
+	    $(if $(RAY),-y 'workers: "ray:$(RAY)"') $(if $(GPUS),-y 'gpus: $(GPUS)') -y '$(MORE)' >>runs/$(NAME).log 2>&1 \
 	    || { tail -n 30 runs/$(NAME).log; exit 1; }
 	@grep -a '\.csv$$' runs/$(NAME).log | tail -n 1
 

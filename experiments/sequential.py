@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 import importance
 from consolidation import ElasticWeightConsolidation, Stability, find
 from engine import evaluation, structure, training, wrapper
-from experiments import checkpoints, work
+from experiments import checkpoints, crew
 from experiments.settings import SequentialSettings
 from experiments.store import Store
 from experiments.threshold_grid import custom_name
@@ -114,7 +114,7 @@ class Sequential:
         self.settings = dataclasses.replace(self.settings, **varied)
         return self
 
-    def run(self, watch=None, progress=True):
+    def run(self, watch=None, progress=True, workers=1, gpus=0.0):
         """Do the runs that are missing, writing the rows of every task as soon as they are there.
 
         Safe to interrupt at any time: called again, in this process or another, it goes on after the last task that was
@@ -123,6 +123,8 @@ class Sequential:
         Args:
             watch: callable or None. Called as `watch(frame)` with all rows so far after every run.
             progress: bool. Whether to show a bar.
+            workers, gpus: as for `experiments.threshold_grid.Grid.run`. The unit of work is one run; under the
+                published protocol, in which one run goes on from another, all seeds of one protection.
 
         Returns:
             pandas.DataFrame. All rows with these settings, also of runs with other measures, penalties, strengths and
@@ -139,7 +141,7 @@ class Sequential:
         self._bar = tqdm(total=todo, desc="runs", unit="run", disable=not progress or not todo)
         self._watch = watch
         try:
-            work.alone(self)
+            crew.start(self, workers, self._look, gpus)
         finally:
             self._bar.close()
             self.store.close()
@@ -168,6 +170,24 @@ class Sequential:
             if any(self.store.key_of(cell) not in done for cell in _cells(protection, seed, self._tasks)):
                 runs.append((protection, seed))
         return found
+
+    def description(self):
+        """Return what another process needs to make the same runs: dict, as JSON knows it.
+
+        Raises:
+            ValueError: a model of the user's, which has no name in the sequence.
+        """
+        if self.settings.model.startswith("custom-"):
+            raise ValueError(crew.NEEDS_A_NAME.format(model=self.settings.model))
+        return {"kind": "sequential", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
+
+    def _look(self):
+        """Show what other processes have written since."""
+        self.store.refresh()
+        self._bar.n = self._bar.total - sum(map(len, self.trials().values()))
+        self._bar.refresh()
+        if self._watch:
+            self._watch(self.store.frame())
 
     def do(self, missing):
         """Do the runs that are missing of a trial; see `trials`."""
@@ -422,7 +442,7 @@ class _Learner:
         return self._penalty.stability() if self._penalty else Stability(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
-def run(sequence, model=None, out="data", watch=None, progress=True, **settings):
+def run(sequence, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
     """Do runs of sequential learning, or those that are missing; see `Sequential` and `Sequential.run`.
 
     Returns:
@@ -436,7 +456,7 @@ def run(sequence, model=None, out="data", watch=None, progress=True, **settings)
         sequential.summary(frame).groupby(["measure", "penalty", "strength"]).test_accuracy.mean()
         ```
     """
-    return Sequential(sequence, model, out, **settings).run(watch, progress)
+    return Sequential(sequence, model, out, **settings).run(watch, progress, workers, gpus)
 
 
 def summary(frame):

@@ -20,7 +20,7 @@ import importance
 import tasks
 import thresholding
 from engine import evaluation, losses, structure, training
-from experiments import checkpoints, work
+from experiments import checkpoints, crew
 from experiments.agreement import Agreement
 from experiments.settings import GridSettings
 from experiments.store import Store
@@ -121,7 +121,7 @@ class Grid:
         seconds = self._time_one_trial(distinct) * len(s.seeds) * missing / asked
         return Estimate(asked, done, distinct * len(s.checkpoints) * len(s.seeds), seconds)
 
-    def run(self, watch=None, progress=True):
+    def run(self, watch=None, progress=True, workers=1, gpus=0.0):
         """Compute the cells that are missing, writing each ranking's rows as soon as they are there.
 
         Safe to interrupt at any time: called again, in this process or another, it goes on from the last checkpoint.
@@ -129,9 +129,14 @@ class Grid:
         Args:
             watch: callable or None. Called as `watch(frame)` with all rows so far, every few seconds and at the end.
             progress: bool. Whether to show bars.
+            workers: int or str. 1: this process trains the networks, one after another. More: so many processes on this
+                machine. "join": this process, beside any others that join, each doing seeds that nobody else does.
+                "ray:auto" or "ray:<address>": a Ray cluster.
+            gpus: float. The share of a GPU that each seed takes under Ray.
 
         Returns:
-            pandas.DataFrame. All rows of the run.
+            pandas.DataFrame. All rows of the run; with several workers the seeds stand in the order in which they were
+            finished.
 
         Raises:
             experiments.locks.Busy: another process is writing this run; says which, and since when.
@@ -144,7 +149,7 @@ class Grid:
         self._bar = tqdm(total=todo, desc="cells", unit="cell", disable=not progress or not todo)
         self._watch = _Throttled(watch, self.store)
         try:
-            work.alone(self)
+            crew.start(self, workers, self._look, gpus)
         finally:
             self._bar.close()
             self.store.close()
@@ -172,6 +177,23 @@ class Grid:
             by_epoch = {epoch: self._missing(seed, epoch, done) for epoch in self.settings.checkpoints}
             found[f"seed-{seed}"] = (seed, by_epoch) if any(by_epoch.values()) else None
         return found
+
+    def description(self):
+        """Return what another process needs to make the same grid: dict, as JSON knows it.
+
+        Raises:
+            ValueError: a model of the user's, which has no name in the task.
+        """
+        if self._build is not None:
+            raise ValueError(crew.NEEDS_A_NAME.format(model=self.settings.model))
+        return {"kind": "grid", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
+
+    def _look(self):
+        """Show what other processes have written since."""
+        before = len(self.store.done)
+        self.store.refresh()
+        self._bar.update(len(self.store.done) - before)
+        self._watch()
 
     def do(self, missing):
         """Train one network and evaluate what is missing of it; see `trials`."""
@@ -374,7 +396,7 @@ class Grid:
         return s.epochs * train_seconds * fraction + len(s.checkpoints) * (score_seconds + distinct * cell_seconds)
 
 
-def run(task, model=None, out="data", watch=None, progress=True, **settings):
+def run(task, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
     """Run a threshold grid, or what is missing of it; see `Grid` and `Grid.run`.
 
     Returns:
@@ -386,7 +408,7 @@ def run(task, model=None, out="data", watch=None, progress=True, **settings):
                                    thresholds=21, epochs=5, every=1, seeds=[0, 1], out="data")
         ```
     """
-    return Grid(task, model, out, **settings).run(watch, progress)
+    return Grid(task, model, out, **settings).run(watch, progress, workers, gpus)
 
 
 def estimate(task, model=None, out="data", **settings):

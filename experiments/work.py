@@ -8,6 +8,7 @@ no other trial. A job (`threshold_grid.Grid`, `sequential.Sequential`) has
   order in which they are to be done.
 - `do(missing)`: does what is missing of a trial. It may die at any instant and be called again.
 - `wanted()`: set of the keys of all cells that were asked for.
+- `description()`: what `experiments.worker` needs to make the same job in another process.
 
 One lock, the gate, belongs to the run, and one to each trial. Who works alone holds the gate throughout. Those that
 share hold a trial's lock while they do it and pass the gate between trials: there they move the rows of the last trial
@@ -29,7 +30,7 @@ def alone(job):
     Raises:
         locks.Busy: somebody else is writing it; says who, and since when.
     """
-    desk = _Desk(job)
+    desk = Desk(job)
     if not desk.gate.take(wait=0.2, alone=True, **desk.progress()):
         if desk.missing():
             raise desk.busy(desk.gate)
@@ -63,7 +64,7 @@ def join(job, only=None):
     Raises:
         locks.Busy: somebody is writing the run alone.
     """
-    desk, begun, lock = _Desk(job), None, None
+    desk, begun, lock = Desk(job), None, None
     try:
         while True:
             with desk:
@@ -90,7 +91,7 @@ def join(job, only=None):
             store.shard(None)
 
 
-class _Desk:
+class Desk:
     """Where a run's trials are given out; entered, the gate is held."""
 
     def __init__(self, job):
@@ -109,15 +110,16 @@ class _Desk:
 
     def progress(self):
         """Say how far the run is, for those who ask meanwhile: cells done, and all that are to be."""
-        self._refresh()
+        self.refresh()
         return {"done": len(self.store.done), "asked": len(self.store.done | self.job.wanted())}
 
     def missing(self):
         """Return {trial: what is missing} from what is on disk now."""
-        self._refresh()
+        self.refresh()
         return {name: missing for name, missing in self.job.trials().items() if missing}
 
     def lock(self, trial):
+        """Return the lock of a trial, not taken yet."""
         return locks.Lock(self.folder, trial)
 
     def finish(self, lock):
@@ -143,12 +145,14 @@ class _Desk:
         return next(iter(held.values()), None)
 
     def busy(self, lock):
+        """Return the error that says who holds a lock."""
         return locks.Busy(
             f"Expected to be the only one to write {self.store.path}, which {locks.described(lock.note())} is writing. "
             'Wait until it is done, stop it, or share the work: workers="join" in all processes.'
         )
 
-    def _refresh(self):
+    def refresh(self):
+        """Read again what is on disk."""
         for store in self.job.stores:
             store.refresh()
 

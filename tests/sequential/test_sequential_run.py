@@ -104,10 +104,8 @@ def test_a_killed_run_ends_in_the_same_file(tmp_path, monkeypatch, protocol, mea
     pd.testing.assert_frame_equal(cells(run(tmp_path / "parts", **settings)), cells(whole), check_exact=True)
 
 
-@pytest.mark.parametrize("measure", ["synaptic_intelligence", "none"])
-def test_a_run_goes_on_after_the_last_task_that_was_learnt(tmp_path, monkeypatch, measure):
-    ends = measure == "none"
-    settings = {"ends": ends, "measures": [] if ends else [measure], "seeds": [2], "options": {"tasks": 3}}
+def test_a_run_goes_on_after_the_last_task_that_was_learnt(tmp_path, monkeypatch):
+    settings = {"ends": False, "measures": ["synaptic_intelligence"], "seeds": [2], "options": {"tasks": 3}}
     whole = run(tmp_path / "whole", **settings)
     trained, train = [], training.train
     with monkeypatch.context() as patch:
@@ -118,6 +116,14 @@ def test_a_run_goes_on_after_the_last_task_that_was_learnt(tmp_path, monkeypatch
     again = run(tmp_path / "parts", **settings)
     pd.testing.assert_frame_equal(cells(again), cells(whole), check_exact=True)
     assert trained[:2] == [5, 6] and not list((tmp_path / "parts").rglob("*.npz"))
+
+
+@pytest.mark.parametrize("protocol", ["honest", "published"])
+def test_who_joins_does_the_same(tmp_path, protocol):
+    settings = {"protocol": protocol, "ends": False, "epochs": 1, "seeds": [0, 1]}
+    alone, joined = run(tmp_path / "alone", **settings), run(tmp_path / "joined", workers="join", **settings)
+    pd.testing.assert_frame_equal(cells(joined), cells(alone), check_exact=True)
+    assert len(list((tmp_path / "joined").glob("*.csv"))) == 1
 
 
 def test_published_goes_on_with_the_optimizers_state(tmp_path):
