@@ -27,8 +27,8 @@ def start(job, workers=1, look=lambda: None, gpus=0.0):
     Args:
         job: see `experiments.work`.
         workers: int or str. 1: this process, alone. More: so many processes on this machine. "join": this process,
-            beside any others that join. "ray" or "ray:<address>": the workers of a Ray cluster; see
-            `experiments.on_ray`.
+            beside any others that join; "join:<trial>": for one trial only. "ray" or "ray:<address>": the workers of a
+            Ray cluster; see `experiments.on_ray`.
         look: callable. Called now and then while other processes work.
         gpus: float. The share of a GPU that each trial takes under Ray.
 
@@ -37,12 +37,13 @@ def start(job, workers=1, look=lambda: None, gpus=0.0):
         locks.Busy: somebody else is writing the run alone, or, for a process that is to be alone, at all.
         RuntimeError: workers died again and again; says of what.
     """
-    if workers == "join":
-        work.join(job)
-    elif isinstance(workers, str) and workers.partition(":")[0] == "ray":
-        from experiments import on_ray  # an optional requirement
+    kind, _, which = workers.partition(":") if isinstance(workers, str) else ("", "", "")
+    if kind == "join":
+        work.join(job, which or None)
+    elif kind == "ray":
+        from experiments import on_ray  # which imports this module
 
-        on_ray.run(job, workers.partition(":")[2] or None, gpus, look)
+        on_ray.run(job, which or None, gpus, look)
     elif isinstance(workers, int) and not isinstance(workers, bool) and workers >= 1:
         together(job, workers, look) if workers > 1 else work.alone(job)
     else:
@@ -114,7 +115,7 @@ class _Worker:
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "experiments.worker"],
-            env=environment(self._threads), stdin=subprocess.PIPE, stdout=self._log, stderr=self._log,
+            env={**os.environ, **environment(self._threads)}, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         self._process.stdin.write(json.dumps(self._description).encode() + b"\n")
         self._process.stdin.flush()  # and stays open: when it closes, the worker ends
@@ -138,18 +139,21 @@ class _Worker:
 
 
 def environment(threads):
-    """Return the variables that a process is started with that shares its machine with others: dict."""
+    """Return what a process is told that shares its machine with others: a dict of environment variables.
+
+    What the user set already stays.
+    """
     root = str(pathlib.Path(__file__).parents[1])
-    return {
+    wanted = {
         **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
         # With one of these a step that waits for its batch keeps the thread that is to prepare it.
         "TF_NUM_INTEROP_THREADS": str(max(2, threads)),
         # Each takes as much of a GPU's memory as it needs, so that several fit on one.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
+    found = {name: os.environ.get(name, value) for name, value in wanted.items()}
+    return {**found, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def _processors():

@@ -4,10 +4,14 @@ The first line of its input says what to work on (JSON, see `description` of the
 more to do, or when its input does, that is with the process that started it.
 """
 
+import functools
 import json
 import os
 import sys
 import threading
+import time
+
+_SECONDS = 60
 
 
 def job(description):
@@ -20,6 +24,28 @@ def job(description):
     from experiments import sequential, threshold_grid  # which takes seconds
 
     return {"grid": threshold_grid.Grid, "sequential": sequential.Sequential}[kind](out=out, **settings)
+
+
+def do(text, trial):
+    """Do one trial of the job that a description tells of; wait for a while if it is being done.
+
+    A process keeps the job, and with it what it compiled, for the next trial.
+
+    Args:
+        text: str. The description as JSON.
+        trial: str.
+    """
+    made = _made(text)
+    for _ in range(_SECONDS):
+        made.run(workers=f"join:{trial}", progress=False)
+        if not made.trials().get(trial):
+            return
+        time.sleep(1)  # whoever had it on a machine that was lost may not have ended yet
+
+
+@functools.lru_cache(maxsize=1)
+def _made(text):
+    return job(json.loads(text))
 
 
 def main():
