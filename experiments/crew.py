@@ -14,7 +14,6 @@ from experiments import work
 RETRIES = 3
 """How often workers may die before the run is given up: one that is killed is replaced, an error comes again."""
 
-
 NEEDS_A_NAME = (
     "Expected a model that other processes can build too, one that the task knows by name, received {model}, which is "
     'an object of this process. Use workers=1, or workers="join" in each process that makes it.'

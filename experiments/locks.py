@@ -54,6 +54,8 @@ class Lock:
         try:
             if about:
                 files.write_atomically(self._note, json.dumps({**_me(), **about}).encode())
+            else:
+                self._note.unlink(missing_ok=True)  # it is about somebody who is gone
         except BaseException:
             lock.release()
             raise

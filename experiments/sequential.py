@@ -6,6 +6,7 @@ tasks at once (measure "joint").
 """
 
 import dataclasses
+import re
 import time
 import warnings
 from contextlib import contextmanager
@@ -517,4 +518,4 @@ def _file_name(protection):
     """Name the files of a protection; different strengths have different names."""
     strength = f"{protection.strength:g}"
     strength = strength if float(strength) == protection.strength else repr(protection.strength)
-    return f"{protection.measure}-{protection.penalty}-{strength}".replace(":", "-")
+    return re.sub(r"[^\w.,=+-]", "-", f"{protection.measure}-{protection.penalty}-{strength}")

@@ -20,8 +20,8 @@ import time
 from experiments import locks
 from experiments.checkpoints import Checkpoints
 
-_PATIENCE = 60.0
-"""Seconds to wait at the gate: those who share a run hold it while they write the rows of one trial."""
+_PATIENCE = 600.0
+"""Seconds to wait at the gate: those who share a run hold it while they read the run and write the rows of a trial."""
 
 
 def alone(job):
@@ -138,7 +138,12 @@ class Desk:
         """
         shards = {path.stem.partition("+")[2] for store in self.job.stores for path in store.shards()}
         left = {name: self.lock(name) for name in sorted({path.stem for path in self.folder.glob("*.lock")} | shards)}
-        held = {name: lock for name, lock in left.items() if not lock.take() or self.finish(lock)}
+        held = {}
+        for name, lock in left.items():
+            if lock.take():
+                self.finish(lock)
+            else:
+                held[name] = lock
         for name, missing in self.job.trials().items():
             if not missing and name not in held:
                 Checkpoints(self.folder / name).clear()

@@ -77,6 +77,14 @@ def test_without_a_note(tmp_path):
     assert lock.note() is None
 
 
+def test_who_takes_it_without_a_note_removes_that_of_who_died(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    lock = Lock(tmp_path, "run")
+    assert lock.note() and lock.take() and lock.note() is None
+    lock.release()
+
+
 def test_a_process_elsewhere_is_believed_to_live():
     note = {"process": 2**22 + 1, "host": "another-machine"}
     assert locks.alive(note) and not locks.alive({**note, "host": socket.gethostname()})

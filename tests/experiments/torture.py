@@ -103,8 +103,8 @@ class Torture:
         assert self._once(self._whole, ("time", 1e6, 0)) == 0
         self._seconds = time.monotonic() - started
 
-    def kill(self, times):
-        """Kill the job so many times, and let it end; return what was found."""
+    def kill(self, times, told=None):
+        """Kill the job so many times, telling of each, and let it end; return what was found."""
         out = self.folder / f"{self.job}-killed"
         while sum(self.kills.values()) < times:
             kind = KINDS[sum(self.kills.values()) % len(KINDS)]
@@ -115,6 +115,8 @@ class Torture:
             else:
                 assert code == -signal.SIGKILL, f"the job ended with {code}"
                 self.kills[kind] += 1
+            if told:
+                told(f"{self.job}: killed {sum(self.kills.values())} times, {self.found}")
         assert self._once(out, ("time", 1e6, 0)) == 0
         self._compare(out)
         return self.found
@@ -171,7 +173,7 @@ def main(arguments=None):
             if not times:
                 continue
             tortured = Torture(job, pathlib.Path(folder), asked.seed)
-            found = tortured.kill(times)
+            found = tortured.kill(times, told=lambda text: print(text, file=sys.stderr, flush=True))
             kills = ", ".join(f"{count} by {kind}" for kind, count in tortured.kills.items())
             print(
                 f"{job}: killed {times} times ({kills}); {', '.join(f'{v} {k}' for k, v in found.items())}", flush=True
