@@ -147,6 +147,9 @@ class Desk:
         for name, missing in self.job.trials().items():
             if not missing and name not in held:
                 Checkpoints(self.folder / name).clear()
+        if not held:
+            for half_written in self.folder.rglob("*.part"):
+                half_written.unlink(missing_ok=True)
         return next(iter(held.values()), None)
 
     def busy(self, lock):

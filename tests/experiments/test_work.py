@@ -176,8 +176,12 @@ def test_a_kill_between_the_last_row_and_moving_it_loses_and_doubles_nothing(tmp
     (tmp_path / "run.csv").write_text(head + "".join(rows[:5]) + rows[5][:4])  # and while c was moved
     (tmp_path / "run+b-0.5.csv").write_text(head + "".join(rows[3:6]))
     (tmp_path / "run+c.csv").write_text(head + "".join(rows[6:]))
+    other = tmp_path / "checkpoints" / "run" / "of no trial"
+    other.mkdir(parents=True)
+    (other / "00001.npz.part").write_bytes(b"half")
     again = Job(tmp_path)
     assert len(again.stores[0].done) == 9
     work.alone(again)
     assert not again.trained
+    other.rmdir()  # nothing is in it
     assert_finished(tmp_path)
