@@ -1,6 +1,7 @@
 # make run    the embedded default, end to end           make test   everything that is tested
 # make grid   a threshold grid, as long as it takes      make lab    JupyterLab
-# make bench  speed, as ratios measured in one run       Each does all of its set-up.
+# make bench  speed, as ratios measured in one run       make status  how far the runs in OUT are
+# make torture  kill runs over and over (half an hour)   Each does all of its set-up.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: run grid lab test bench clean
+.PHONY: run grid status lab test torture bench clean
 
 run: $(READY)
 	@mkdir -p runs
@@ -36,9 +37,13 @@ grid: $(READY)
 	    -y '{task: $(TASK), seeds: [$(SEEDS)]}' $(if $(MODEL),-p model $(MODEL)) \
 	    $(if $(MEASURES),-y 'measures: [$(MEASURES)]') $(if $(LEVELS),-y 'levels: [$(LEVELS)]') \
 	    $(if $(EPOCHS),-y 'epochs: $(EPOCHS)') $(if $(EVERY),-y 'every: $(EVERY)') \
-	    $(if $(BATCH_SIZE),-y 'batch_size: $(BATCH_SIZE)') -y '$(MORE)' >>runs/$(NAME).log 2>&1 \
+	    $(if $(BATCH_SIZE),-y 'batch_size: $(BATCH_SIZE)') $(if $(WORKERS),-y 'workers: $(WORKERS)') \
+	    $(if $(RAY),-y 'workers: "ray:$(RAY)"') $(if $(GPUS),-y 'gpus: $(GPUS)') -y '$(MORE)' >>runs/$(NAME).log 2>&1 \
 	    || { tail -n 30 runs/$(NAME).log; exit 1; }
 	@grep -a '\.csv$$' runs/$(NAME).log | tail -n 1
+
+status: $(READY)
+	@$(BIN)/python -m experiments $(OUT)
 
 # What depends on the backend is tested on both.
 ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py \
@@ -51,6 +56,9 @@ test: $(TESTABLE)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadfile $(ON_JAX)
+
+torture: $(TESTABLE)
+	PYTHONPATH=. $(BIN)/python tests/experiments/torture.py
 
 bench: $(TESTABLE)
 	for name in grid tracking importance pruning; do \

@@ -23,11 +23,14 @@ class Agreement:
         folder: str or path.
         settings: experiments.settings.GridSettings.
         partitions: dict from (level, scope) to thresholding.Partition.
+
+    Attributes:
+        store: experiments.store.Store.
     """
 
     def __init__(self, folder, settings, partitions):
         self._settings, self._partitions = settings, partitions
-        self._store = Store(folder, settings.name, COLUMNS, KEY)
+        self.store = Store(folder, settings.name, COLUMNS, KEY)
 
     def append(self, seed, epoch, scores):
         """Write the pairs that are missing.
@@ -37,13 +40,13 @@ class Agreement:
             scores: dict from measure name to its list of arrays like the weights.
         """
         finite = {m: s for m, s in scores.items() if all(np.isfinite(array).all() for array in s)}
-        s, done, rows = self._settings, self._store.done, []
+        s, done, rows = self._settings, self.store.done, []
         for (level, scope), partition in self._partitions.items():
             for reduction in s.reductions:
                 about = {"run": s.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch, "level": level,
                          "reduction": reduction, "scope": scope, "status": "ok"}  # fmt: skip
                 pairs = [{**about, "measure": a, "other": b} for a in finite for b in finite if a < b]
-                missing = [pair for pair in pairs if self._store.key_of(pair) not in done]
+                missing = [pair for pair in pairs if self.store.key_of(pair) not in done]
                 if missing:
                     values = {m: partition.values(finite[m], reduction) for m in finite}
                     found = correlations(values)
@@ -52,11 +55,11 @@ class Agreement:
                         {**pair, "groups": groups, "spearman": round(found[pair["measure"], pair["other"]], 4)}
                         for pair in missing
                     ]
-        self._store.append(rows)
+        self.store.append(rows)
 
     def close(self):
         """Close the file."""
-        self._store.close()
+        self.store.close()
 
 
 def correlations(values):

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from experiments import store
+from experiments.files import write_atomically
 
 
 class Checkpoints:
@@ -31,7 +31,7 @@ class Checkpoints:
         content = io.BytesIO()
         np.savez(content, **{f"{index:05d}": array for index, array in enumerate(arrays)})
         content = content.getvalue()
-        store.write_atomically(self._path(epoch), hashlib.sha256(content).digest() + content)
+        write_atomically(self._path(epoch), hashlib.sha256(content).digest() + content)
         for old in self.epochs()[:-2]:
             self._path(old).unlink(missing_ok=True)
 
@@ -42,12 +42,31 @@ class Checkpoints:
     def load(self, epoch):
         """Return the arrays kept after an epoch, or None, with a warning, if the file is damaged."""
         path = self._path(epoch)
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError:
+            content = b""
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             warnings.warn(f"The checkpoint {path} is damaged; going on from the one before it.", stacklevel=2)
             return None
         with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
             return [arrays[name] for name in sorted(arrays.files)]
+
+    def latest(self, most):
+        """Return the last state that is not past an epoch and is not damaged.
+
+        Args:
+            most: int. The epoch.
+
+        Returns:
+            epoch: int. 0 if there is none.
+            arrays: list of NumPy arrays, or None.
+        """
+        for epoch in reversed([epoch for epoch in self.epochs() if epoch <= most]):
+            arrays = self.load(epoch)
+            if arrays is not None:
+                return epoch, arrays
+        return 0, None
 
     def clear(self):
         """Remove all checkpoints: the trial is finished."""

@@ -6,6 +6,7 @@ tasks at once (measure "joint").
 """
 
 import dataclasses
+import re
 import time
 import warnings
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 import importance
 from consolidation import ElasticWeightConsolidation, Stability, find
 from engine import evaluation, structure, training, wrapper
-from experiments import checkpoints, replicas
+from experiments import checkpoints, crew, replicas
 from experiments.settings import SequentialSettings
 from experiments.store import Store
 from experiments.threshold_grid import _second_time, custom_name
@@ -115,33 +116,34 @@ class Sequential:
         self.settings = dataclasses.replace(self.settings, **varied)
         return self
 
-    def run(self, watch=None, progress=True):
+    def run(self, watch=None, progress=True, workers=1, gpus=0.0):
         """Do the runs that are missing, writing the rows of every task as soon as they are there.
 
-        Safe to interrupt at any time: called again, in this process or another, it does again the run that was under
-        way and those that are missing.
+        Safe to interrupt at any time: called again, in this process or another, it goes on after the last task that was
+        learnt, and does the runs that are missing.
 
         Args:
             watch: callable or None. Called as `watch(frame)` with all rows so far after every run.
             progress: bool. Whether to show a bar.
+            workers, gpus: as for `experiments.threshold_grid.Grid.run`. The unit of work is one run; under the
+                published protocol, in which one run goes on from another, all seeds of one protection.
 
         Returns:
             pandas.DataFrame. All rows with these settings, also of runs with other measures, penalties, strengths and
             seeds.
+
+        Raises:
+            experiments.locks.Busy: another process is writing this run; says which, and since when.
+            OSError: a full disk or a folder that vanished; what was written before is whole.
         """
         start = time.perf_counter()
         self.timings = dict.fromkeys(("data", "training", "scoring", "evaluating"), 0.0)
-        self._done = self.store.done
-        missing = self._missing()
-        self._bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not progress or not missing)
+        self.store.refresh()
+        todo = sum(map(len, self.trials().values()))
+        self._bar = tqdm(total=todo, desc="runs", unit="run", disable=not progress or not todo)
+        self._watch = watch
         try:
-            if self.settings.replicas > 1:
-                self._replicas.run(missing, lambda count: self._finished(count, watch))
-                missing = []
-            for protection, seed in missing:
-                self._bar.set_postfix_str(f"{protection.measure}, {protection.penalty}, {protection.strength:g}")
-                self._reach(protection, seed)
-                self._finished(1, watch)
+            crew.start(self, workers, self._look, gpus)
         finally:
             self._bar.close()
             self.store.close()
@@ -170,25 +172,71 @@ class Sequential:
             steps += [(tasks - 1, lambda: self.scores(learner, protection, x, y, s.seeds[0]))]
         return sum(times * _second_time(step) for times, step in steps)
 
-    def _finished(self, count, watch):
-        self._bar.update(count)
-        if watch:
-            watch(self.store.frame())
+    @property
+    def stores(self):
+        """The files that rows go to; see `experiments.work`."""
+        return [self.store]
 
-    def _missing(self):
-        """List the (protection, seed) of which rows are missing, in the order in which they are to be run."""
+    def wanted(self):
+        """Return the keys of all rows that were asked for: set of tuples of str."""
+        return {self.store.key_of(cell) for run in self._pairs() for cell in _cells(*run, self._tasks)}
+
+    def trials(self):
+        """Return the runs that are missing of each trial: {name: [(protection, seed), ...]}.
+
+        A trial is one run; under the published protocol, in which one run goes on from another, all seeds of one
+        protection; with replicas, which are trained together, all runs.
+        """
+        found, done = {}, self.store.done
+        for protection, seed in self._pairs():
+            name = f"{_file_name(protection)}-all" if self.carries else f"{_file_name(protection)}-seed-{seed}"
+            runs = found.setdefault("replicas" if self.settings.replicas > 1 else name, [])
+            if any(self.store.key_of(cell) not in done for cell in _cells(protection, seed, self._tasks)):
+                runs.append((protection, seed))
+        return found
+
+    def description(self):
+        """Return what another process needs to make the same runs: dict, as JSON knows it.
+
+        Raises:
+            ValueError: a model of the user's, which has no name in the sequence.
+        """
+        if self.settings.model.startswith("custom-"):
+            raise ValueError(crew.NEEDS_A_NAME.format(model=self.settings.model))
+        return {"kind": "sequential", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
+
+    def _look(self):
+        """Show what other processes have written since."""
+        self.store.refresh()
+        self._bar.n = self._bar.total - sum(map(len, self.trials().values()))
+        self._bar.refresh()
+        if self._watch:
+            self._watch(self.store.frame())
+
+    def do(self, missing):
+        """Do the runs that are missing of a trial; see `trials`."""
+        self._done = self.store.done
+        if self.settings.replicas > 1:
+            self._replicas.run(missing, self._finished)
+            return
+        for protection, seed in missing:
+            self._bar.set_postfix_str(f"{protection.measure}, {protection.penalty}, {protection.strength:g}")
+            self._reach(protection, seed)
+            self._finished(1)
+
+    def _finished(self, count):
+        self._bar.update(count)
+        if self._watch:
+            self._watch(self.store.frame())
+
+    def _pairs(self):
+        """List the (protection, seed) that were asked for, in the order in which they are to be run."""
         s = self.settings
         protections = [Protection(m, p, v) for m in s.measures for p in s.penalties for v in s.strengths]
         protections = [*(ENDS if s.ends else ()), *protections]
         if self.carries:
-            pairs = [(protection, seed) for protection in protections for seed in s.seeds]
-        else:  # the data of a seed are read once
-            pairs = [(protection, seed) for seed in s.seeds for protection in protections]
-        return [
-            (protection, seed)
-            for protection, seed in pairs
-            if any(self.store.key_of(cell) not in self._done for cell in _cells(protection, seed, self._tasks))
-        ]
+            return [(protection, seed) for protection in protections for seed in s.seeds]
+        return [(protection, seed) for seed in s.seeds for protection in protections]  # a seed's data are read once
 
     @property
     def carries(self):
@@ -221,7 +269,7 @@ class Sequential:
     def leading_to(self, protection, seed):
         """Return the seeds to run, up to this one, and the optimizer's state that the first of them goes on from."""
         seeds = self.settings.seeds
-        kept = self._checkpoints(protection)
+        kept = self._checkpoints(_file_name(protection))
         first = seeds.index(seed)
         carried = None
         while first > 0 and carried is None:
@@ -234,8 +282,7 @@ class Sequential:
         """Keep the optimizer's state at the end of a run, for the next seed."""
         self._checkpoints(protection).save(seed, state)
 
-    def _checkpoints(self, protection):
-        name = f"{protection.measure}-{protection.penalty}-{protection.strength:g}".replace(":", "-")
+    def _checkpoints(self, name):
         return checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / name)
 
     def _run(self, protection, seed, carried):
@@ -275,7 +322,11 @@ class Sequential:
 
     def _train_in_turn(self, learner, sequence, protection, seed):
         s = self.settings
-        for number in range(1, len(sequence) + 1):
+        kept = self._checkpoints(f"{_file_name(protection)}-seed-{seed}")
+        reached, arrays = kept.latest(self._written(protection, seed))
+        if reached:
+            learner.restore(arrays)
+        for number in range(reached + 1, len(sequence) + 1):
             started = time.perf_counter()
             with self.timed("data"):
                 x, y = sequence.examples(number - 1, "train")
@@ -288,8 +339,23 @@ class Sequential:
                 with self.timed("scoring"):
                     scores = self.scores(learner, protection, x, y, seed)
             self._record(learner, sequence, protection, seed, number, time.perf_counter() - started)
-            if number < len(sequence) and protection.measure != "none":
-                learner.protect(scores)
+            if number < len(sequence):
+                if protection.measure != "none":
+                    learner.protect(scores)
+                kept.save(number, learner.state())
+        kept.clear()
+
+    def _written(self, protection, seed):
+        """Return the last task but the final one up to which all rows of a run are there."""
+        cells = _cells(protection, seed, self._tasks)
+        return (
+            min(
+                cell["after_task"]
+                for cell in cells
+                if cell["after_task"] == self._tasks or self.store.key_of(cell) not in self._done
+            )
+            - 1
+        )
 
     def scores(self, learner, protection, x, y, seed):
         """Score every weight of a learner's model on the training examples of a task."""
@@ -410,6 +476,14 @@ class _Learner:
         """Copy the state of the innermost optimizer, without importances, anchors and records."""
         return training.values(wrapper.unwrapped(self._optimizer)[-1].variables)
 
+    def state(self):
+        """Copy all that a run has changed so far."""
+        return training.state(self.model, self._optimizer)
+
+    def restore(self, arrays):
+        """Put back what `state` copied."""
+        training.restore(self.model, self._optimizer, arrays)
+
     def restart(self):
         """Let the measure and the meter begin anew, as a new task does."""
         if self._tracked:
@@ -440,7 +514,7 @@ class _Learner:
         return self._penalty.stability() if self._penalty else Stability(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
-def run(sequence, model=None, out="data", watch=None, progress=True, **settings):
+def run(sequence, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
     """Do runs of sequential learning, or those that are missing; see `Sequential` and `Sequential.run`.
 
     Returns:
@@ -454,7 +528,7 @@ def run(sequence, model=None, out="data", watch=None, progress=True, **settings)
         sequential.summary(frame).groupby(["measure", "penalty", "strength"]).test_accuracy.mean()
         ```
     """
-    return Sequential(sequence, model, out, **settings).run(watch, progress)
+    return Sequential(sequence, model, out, **settings).run(watch, progress, workers, gpus)
 
 
 def summary(frame):
@@ -509,3 +583,10 @@ def _cells(protection, seed, tasks):
     for after in range(tasks if protection.measure == "joint" else 1, tasks + 1):
         for on in range(1, after + 1):
             yield {**protection._asdict(), "seed": seed, "after_task": after, "on_task": on}
+
+
+def _file_name(protection):
+    """Name the files of a protection; different strengths have different names."""
+    strength = f"{protection.strength:g}"
+    strength = strength if float(strength) == protection.strength else repr(protection.strength)
+    return re.sub(r"[^\w.,=+-]", "-", f"{protection.measure}-{protection.penalty}-{strength}")

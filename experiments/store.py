@@ -1,6 +1,8 @@
 """Results on disk: rows of a CSV, appended and made durable at once, with a settings file beside it."""
 
+import contextlib
 import csv
+import errno
 import gzip
 import io
 import json
@@ -12,6 +14,7 @@ import subprocess
 import pandas as pd
 
 from engine import backend
+from experiments.files import told, write_atomically, write_durably
 
 SCHEMA = 1
 
@@ -19,7 +22,9 @@ SCHEMA = 1
 class Store:
     """One run's CSV and its settings file.
 
-    Nothing is written before the first row. A last line that a crash cut off is removed; finished cells stay.
+    Nothing is written before the first row. A last line that a crash cut off is removed; finished cells stay. Workers
+    that share a run write the rows of a trial to a file of its own, a shard (`<name>+<trial>.csv`), which moves into
+    the CSV when the trial is done; whoever reads the run reads both.
 
     Args:
         folder: str or path. Made if it is not there.
@@ -30,7 +35,7 @@ class Store:
             settings file.
 
     Raises:
-        ValueError: the file has other columns, or cells twice.
+        ValueError: the file has other columns, rows of another run, or cells twice, or was written by a later version.
         OSError: the folder cannot be written.
     """
 
@@ -39,26 +44,37 @@ class Store:
             raise ValueError(
                 f"Expected a run's name of letters, digits, '-', '_', '.', ',' and '=', received {name!r}."
             )
-        self.folder = pathlib.Path(folder)
+        self.folder, self.name = pathlib.Path(folder), name
         self.path = self.folder / f"{name}.csv"
         self.settings_path = self.folder / f"{name}.json"
-        self._packed = self.folder / f"{name}.csv.gz"
         self._columns, self._key, self._about = list(columns), list(key), about
-        self._file = None
+        self._main = self._table = _Table(self.path, self._columns, name)
         self._check_folder()
-        self._rows = self._read()
+        self._check_schema()
+        self.refresh()
 
     @property
     def done(self):
         """The keys of the finished cells: set of tuples of str, as they are written."""
-        return {tuple(row[c] for c in self._key) for row in self._rows}
+        return set(self._rows)
+
+    def refresh(self):
+        """Read again what is on disk: others may have written since."""
+        # Rows move from shards to the CSV and never back: read in this order, none is missed.
+        shards = [row for path in self.shards() for row in _Table(path, self._columns, self.name).rows()]
+        rows = self._main.rows()
+        self._rows = {self._written_key(row): row for row in rows}
+        if len(self._rows) < len(rows):
+            raise ValueError(f"Expected each cell once in {self.path}, some stand twice. Move the file and run again.")
+        for row in shards:
+            self._rows.setdefault(self._written_key(row), row)
 
     def frame(self):
         """Return all rows as a dataframe, in the order in which they were written."""
         text = io.StringIO()
         writer = csv.DictWriter(text, self._columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._rows)
+        writer.writerows(self._rows.values())
         text.seek(0)
         return pd.read_csv(text)
 
@@ -71,24 +87,61 @@ class Store:
 
         Args:
             rows: list of dict from column to value.
+
+        Raises:
+            OSError: they could not be written, and none of them is on disk.
         """
         if not rows:
             return
-        if self._file is None:
-            self._open()
+        if self._table is self._main and not self._main.is_open:
+            self.write_settings()
         rows = [{c: written(row[c]) for c in self._columns} for row in rows]
-        text = io.StringIO()
-        csv.DictWriter(text, self._columns, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._rows += rows
+        self._table.append(rows)
+        self._rows.update((self._written_key(row), row) for row in rows)
 
     def close(self):
         """Close the file; the next append opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._table.close()
+
+    def write_settings(self):
+        """Write the settings file, if there is to be one."""
+        if self._about is not None:
+            about = {"schema": SCHEMA, **self._about, **provenance()}
+            write_atomically(self.settings_path, json.dumps(about, indent=2).encode() + b"\n")
+
+    def shard(self, trial):
+        """Append to a trial's shard from now on. Only the holder of the trial's lock may.
+
+        Args:
+            trial: str or None. None: to the CSV again.
+        """
+        self.close()
+        self._table = self._main if trial is None else _Table(self._shard_path(trial), self._columns, self.name)
+
+    def shards(self):
+        """List the shards that there are: paths, sorted."""
+        return sorted(self.folder.glob(f"{self.name}+*.csv"))
+
+    def fold(self, trial):
+        """Move the rows of a trial's shard into the CSV. Only while nobody else writes the CSV or the shard.
+
+        Args:
+            trial: str.
+        """
+        path = self._shard_path(trial)
+        if not path.exists():
+            return
+        present = {self._written_key(row) for row in self._main.rows()}
+        rows = _Table(path, self._columns, self.name).rows()
+        self._main.append([row for row in rows if self._written_key(row) not in present])
+        self._main.close()
+        path.unlink()
+
+    def _shard_path(self, trial):
+        return self.folder / f"{self.name}+{trial}.csv"
+
+    def _written_key(self, row):
+        return tuple(row[c] for c in self._key)
 
     def _check_folder(self):
         try:
@@ -103,48 +156,93 @@ class Store:
                 f"Expected a folder that can be written, received {self.folder}. Choose another `out`."
             )
 
-    def _content(self):
-        text = self.path.read_bytes() if self.path.exists() else b""
-        return gzip.decompress(self._packed.read_bytes()) if not text and self._packed.exists() else text
+    def _check_schema(self):
+        try:
+            schema = json.loads(self.settings_path.read_text(encoding="utf-8")).get("schema", SCHEMA)
+        except (OSError, ValueError, AttributeError):
+            return  # it is written anew with the first row
+        if schema > SCHEMA:
+            raise ValueError(
+                f"Expected {self.settings_path} to be of schema {SCHEMA} or earlier, received {schema}: it was written "
+                "by a later version. Update, or choose another `out`."
+            )
 
-    def _read(self):
+
+class _Table:
+    """A CSV file whose rows are durable as soon as they are appended; packed (`.csv.gz`) it can be read too."""
+
+    def __init__(self, path, columns, run):
+        self._path, self._packed = path, path.with_name(path.name + ".gz")
+        self._columns, self._run = columns, run
+        self._file = None
+
+    @property
+    def is_open(self):
+        return self._file is not None
+
+    def rows(self):
+        """Read the rows, without a last one that a crash cut off: list of dict of str."""
         text = self._content()
-        whole = text[: text.rfind(b"\n") + 1].decode(errors="replace")  # what a crash cut off is not a row
+        whole = text[: text.rfind(b"\n") + 1].decode(errors="replace")
         reader = csv.DictReader(io.StringIO(whole))
         if reader.fieldnames and reader.fieldnames != self._columns:
             raise ValueError(
-                f"Expected the columns {', '.join(self._columns)} in {self.path}, received "
+                f"Expected the columns {', '.join(self._columns)} in {self._path}, received "
                 f"{', '.join(reader.fieldnames)}. Another file is in the way: move it, or choose another `out`."
             )
         rows = list(reader)
         bad = [number for number, row in enumerate(rows, 2) if None in row or None in row.values()]
         if bad:
             raise ValueError(
-                f"Expected {len(self._columns)} values in each line of {self.path}, lines {bad[:5]} have others."
+                f"Expected {len(self._columns)} values in each line of {self._path}, lines {bad[:5]} have others."
             )
-        if len({tuple(row[c] for c in self._key) for row in rows}) < len(rows):
-            raise ValueError(f"Expected each cell once in {self.path}, some stand twice. Move the file and run again.")
+        others = {row["run"] for row in rows} - {self._run} if "run" in self._columns else None
+        if others:
+            raise ValueError(
+                f"Expected only rows of the run {self._run} in {self._path}, received rows of {sorted(others)[:3]}. "
+                "Remove those lines, or move the file and run again."
+            )
         return rows
 
-    def _open(self):
-        if self._about is not None:
-            self._write_settings()
-        text = self._content()
-        self._file = self.path.open("r+b" if self.path.exists() else "w+b")
-        end = text.rfind(b"\n") + 1
-        if end == 0:
-            text = (",".join(self._columns) + "\n").encode()
-            end = len(text)
-        # Rewriting what is there costs nothing and covers all cases: new, torn, unpacked.
-        self._file.write(text[:end])
-        self._file.truncate(end)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._packed.unlink(missing_ok=True)
+    def append(self, rows):
+        if self._file is None:
+            self._open()
+        text = io.StringIO()
+        csv.DictWriter(text, self._columns, lineterminator="\n").writerows(rows)
+        content = text.getvalue().encode()
+        with told(self._path):
+            try:
+                write_durably(self._file.fileno(), content)
+                if os.fstat(self._file.fileno()).st_nlink == 0:
+                    raise FileNotFoundError(errno.ENOENT, "the file was removed while the run was writing it")
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._end)  # a part of a row must not stand before the next one
+                self.close()
+                raise
+        self._end += len(content)
 
-    def _write_settings(self):
-        about = {"schema": SCHEMA, **self._about, **provenance()}
-        write_atomically(self.settings_path, json.dumps(about, indent=2).encode() + b"\n")
+    def close(self):
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _content(self):
+        try:
+            text = self._path.read_bytes()
+        except FileNotFoundError:
+            text = b""
+        return gzip.decompress(self._packed.read_bytes()) if not text and self._packed.exists() else text
+
+    def _open(self):
+        text = self._content()
+        whole = text[: text.rfind(b"\n") + 1].replace(b"\r\n", b"\n") or (",".join(self._columns) + "\n").encode()
+        if whole != text or not self._path.exists() or not self._path.stat().st_size:
+            write_atomically(self._path, whole)
+        self._packed.unlink(missing_ok=True)
+        with told(self._path):
+            self._file = self._path.open("ab", buffering=0)
+        self._end = len(whole)
 
 
 def written(value):
@@ -154,26 +252,6 @@ def written(value):
         single = getattr(value, "dtype", None) == "float32"
         return f"{number:.9g}" if single else repr(number)
     return str(value)
-
-
-def write_atomically(path, content):
-    """Write a file so that at any instant either the old or the whole new content is there.
-
-    Args:
-        path: pathlib.Path.
-        content: bytes.
-    """
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def provenance():

@@ -20,7 +20,7 @@ import importance
 import tasks
 import thresholding
 from engine import evaluation, losses, structure, training
-from experiments import checkpoints
+from experiments import checkpoints, crew
 from experiments.agreement import Agreement
 from experiments.settings import GridSettings
 from experiments.store import Store
@@ -114,10 +114,7 @@ class Grid:
         s = self.settings
         cells = len(s.thresholds) * len(s.measures) * len(s.levels) * len(s.reductions) * len(s.scopes)
         asked = cells * len(s.checkpoints) * len(s.seeds)
-        wanted = {
-            self.store.key_of(cell) for seed in s.seeds for epoch in s.checkpoints for cell in self._cells(seed, epoch)
-        }
-        done = len(self.store.done & wanted)
+        done = len(self.store.done & self.wanted())
         missing = asked - done
         if not missing:
             return Estimate(asked, done, 0, 0.0)
@@ -125,7 +122,7 @@ class Grid:
         seconds = self._time_one_trial(distinct) * len(s.seeds) * missing / asked
         return Estimate(asked, done, distinct * len(s.checkpoints) * len(s.seeds), seconds)
 
-    def run(self, watch=None, progress=True):
+    def run(self, watch=None, progress=True, workers=1, gpus=0.0):
         """Compute the cells that are missing, writing each ranking's rows as soon as they are there.
 
         Safe to interrupt at any time: called again, in this process or another, it goes on from the last checkpoint.
@@ -133,24 +130,27 @@ class Grid:
         Args:
             watch: callable or None. Called as `watch(frame)` with all rows so far, every few seconds and at the end.
             progress: bool. Whether to show bars.
+            workers: int or str. 1: this process trains the networks, one after another. More: so many processes on this
+                machine. "join": this process, beside any others that join, each doing seeds that nobody else does.
+                "ray:auto" or "ray:<address>": a Ray cluster.
+            gpus: float. The share of a GPU that each seed takes under Ray.
 
         Returns:
-            pandas.DataFrame. All rows of the run.
+            pandas.DataFrame. All rows of the run; with several workers the seeds stand in the order in which they were
+            finished.
+
+        Raises:
+            experiments.locks.Busy: another process is writing this run; says which, and since when.
+            OSError: a full disk or a folder that vanished; what was written before is whole.
         """
         start = time.perf_counter()
         self.timings = dict.fromkeys(("training", "scoring", "evaluating"), 0.0)
-        done = self.store.done
-        cells = {
-            seed: {epoch: self._missing(seed, epoch, done) for epoch in self.settings.checkpoints}
-            for seed in self.settings.seeds
-        }
-        todo = sum(len(missing) for by_epoch in cells.values() for missing in by_epoch.values())
+        self.store.refresh()
+        todo = len(self.wanted() - self.store.done)
         self._bar = tqdm(total=todo, desc="cells", unit="cell", disable=not progress or not todo)
         self._watch = _Throttled(watch, self.store)
         try:
-            for seed, by_epoch in cells.items():
-                if any(by_epoch.values()):
-                    self._trial(seed, by_epoch)
+            crew.start(self, workers, self._look, gpus)
         finally:
             self._bar.close()
             self.store.close()
@@ -158,6 +158,47 @@ class Grid:
         self.timings["total"] = time.perf_counter() - start
         self._watch.last()
         return self.store.frame()
+
+    @property
+    def stores(self):
+        """The files that rows go to; see `experiments.work`."""
+        return [self.store, self._agreement.store]
+
+    def wanted(self):
+        """Return the keys of all cells that were asked for: set of tuples of str."""
+        s = self.settings
+        return {
+            self.store.key_of(cell) for seed in s.seeds for epoch in s.checkpoints for cell in self._cells(seed, epoch)
+        }
+
+    def trials(self):
+        """Return what is missing of each seed: {"seed-<seed>": (seed, {epoch: missing rankings}) or None}."""
+        found, done = {}, self.store.done
+        for seed in self.settings.seeds:
+            by_epoch = {epoch: self._missing(seed, epoch, done) for epoch in self.settings.checkpoints}
+            found[f"seed-{seed}"] = (seed, by_epoch) if any(by_epoch.values()) else None
+        return found
+
+    def description(self):
+        """Return what another process needs to make the same grid: dict, as JSON knows it.
+
+        Raises:
+            ValueError: a model of the user's, which has no name in the task.
+        """
+        if self._build is not None:
+            raise ValueError(crew.NEEDS_A_NAME.format(model=self.settings.model))
+        return {"kind": "grid", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
+
+    def _look(self):
+        """Show what other processes have written since."""
+        before = len(self.store.done)
+        self.store.refresh()
+        self._bar.update(len(self.store.done) - before)
+        self._watch()
+
+    def do(self, missing):
+        """Train one network and evaluate what is missing of it; see `trials`."""
+        self._trial(*missing)
 
     def _load_task(self, seed):
         s = self.settings
@@ -219,7 +260,9 @@ class Grid:
         task = self._load_task(seed)
         self._begin(seed, task)
         kept = checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / f"seed-{seed}")
-        reached = self._resume(kept, min(epoch for epoch, missing in by_epoch.items() if missing))
+        reached, arrays = kept.latest(min(epoch for epoch, missing in by_epoch.items() if missing))
+        if reached:
+            training.restore(self._model, self._optimizer, arrays)
         for epoch, missing in by_epoch.items():
             if not missing:
                 continue
@@ -229,15 +272,6 @@ class Grid:
                 reached = epoch
             self._evaluate_checkpoint(task, seed, epoch, missing)
         kept.clear()
-
-    def _resume(self, kept, epoch):
-        """Restore the last checkpoint that is not past an epoch; return its epoch, 0 if there is none."""
-        for candidate in reversed([e for e in kept.epochs() if e <= epoch]):
-            arrays = kept.load(candidate)
-            if arrays is not None:
-                training.restore(self._model, self._optimizer, arrays)
-                return candidate
-        return 0
 
     def _train(self, task, seed, epochs):
         bar = tqdm(
@@ -362,7 +396,7 @@ class Grid:
         return s.epochs * train_seconds * fraction + len(s.checkpoints) * (score_seconds + distinct * cell_seconds)
 
 
-def run(task, model=None, out="data", watch=None, progress=True, **settings):
+def run(task, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
     """Run a threshold grid, or what is missing of it; see `Grid` and `Grid.run`.
 
     Returns:
@@ -374,7 +408,7 @@ def run(task, model=None, out="data", watch=None, progress=True, **settings):
                                    thresholds=21, epochs=5, every=1, seeds=[0, 1], out="data")
         ```
     """
-    return Grid(task, model, out, **settings).run(watch, progress)
+    return Grid(task, model, out, **settings).run(watch, progress, workers, gpus)
 
 
 def estimate(task, model=None, out="data", **settings):

@@ -7,7 +7,7 @@ from report.columns import last, parts, title, varying
 from report.drawing import choose
 from report.figures import draw_matrix
 from report.intervals import student_t
-from report.reading import find, parse, require
+from report.reading import find, has_rows, parse, require
 from report.style import colours, house_style, panels
 
 WHERE = ["task", "model", "level", "reduction", "scope"]
@@ -32,7 +32,7 @@ def read_agreement(paths):
         ValueError: a file is empty or lacks columns.
     """
     frames = []
-    for file in find(paths):
+    for file in filter(has_rows, find(paths)):
         table = parse(file)
         require(table, COLUMNS, file)
         frames.append(table[COLUMNS])

@@ -14,6 +14,10 @@ from report import legacy
 from report.columns import CHANCE, MISSING, REQUIRED, ROW, TEXT, VALUES, complete
 
 ENDINGS = (".csv", ".csv.gz")
+SHARD = "+"
+"""What stands between the run's name and the trial's in the file of a worker that has not finished the trial."""
+SCHEMA = 1
+"""The latest version of the files that this code knows."""
 
 
 def read(paths, chance_loss=None, chance_accuracy=None):
@@ -61,9 +65,11 @@ def find(paths):
     for path in [paths] if isinstance(paths, (str, pathlib.Path)) else paths:
         folder = pathlib.Path(path).is_dir()
         names = [p for p in pathlib.Path(path).iterdir() if p.name.endswith(ENDINGS)] if folder else _matches(path)
+        names += [] if folder else [shard for name in names or [pathlib.Path(path)] for shard in _shards(name)]
         if not names:
             raise FileNotFoundError(_not_found(path))
-        found.update({name: found.get(name, False) or not folder for name in sorted(names)})
+        # Sorted, shards come first: rows move from them to the CSV and never back, so that none is missed.
+        found.update({name: found.get(name, False) or not (folder or SHARD in name.name) for name in sorted(names)})
     if not found:
         raise FileNotFoundError("Expected at least one path, received none. Name a CSV file, a pattern or a folder.")
     return found
@@ -71,6 +77,11 @@ def find(paths):
 
 def _matches(path):
     return [pathlib.Path(path)] if pathlib.Path(path).is_file() else [pathlib.Path(p) for p in glob.glob(str(path))]
+
+
+def _shards(file):
+    run = file.name.removesuffix(".gz").removesuffix(".csv")
+    return [p for p in file.parent.glob(f"{glob.escape(run)}{SHARD}*.csv") if SHARD not in run]
 
 
 def _not_found(path):
@@ -89,12 +100,20 @@ def _listed(names, most=8):
 
 def _read_or_skip(file, strict):
     try:
-        return read_file(file)
+        return read_file(file) if has_rows(file) else None
     except ValueError as error:
         if strict:
             raise
         warnings.warn(f"Left out: {error}", stacklevel=3)
         return None
+
+
+def has_rows(file):
+    """Say whether there is anything to read: a shard may have no rows yet, or have moved into the CSV by now."""
+    try:
+        return SHARD not in file.name or file.read_bytes().count(b"\n") > 1
+    except FileNotFoundError:
+        return False
 
 
 def read_file(file):
@@ -106,7 +125,7 @@ def read_file(file):
         table = legacy.translate(table, stem)
     else:
         require(table, REQUIRED, file)
-    frame = complete(table).assign(source=str(file), **_chance(file.with_name(f"{stem}.json")))
+    frame = complete(table).assign(source=str(file), **_chance(file.with_name(f"{stem.partition(SHARD)[0]}.json")))
     frame = frame[[*REQUIRED, *CHANCE, *MISSING]]
     return _typed(frame, file)
 
@@ -169,6 +188,11 @@ def _chance(settings):
         known = json.loads(settings.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"Expected JSON in {settings}: {error}. Restore it, or remove it to read without.") from None
+    if known.get("schema", SCHEMA) > SCHEMA:
+        raise ValueError(
+            f"Expected {settings} to be of schema {SCHEMA} or earlier, found {known['schema']}: a later version wrote "
+            "it. Update to read it."
+        )
     classes = known.get("classes")
     fallback = {"chance_loss": np.log(classes), "chance_accuracy": 1 / classes} if classes else {}
     values = {name: fallback.get(name) if known.get(name) is None else known[name] for name in CHANCE}

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from grid_runs import ROWS, ROWS_OF_A_CHECKPOINT, SETTINGS, run, same, values
 
+import report
 from engine import structure, training
-from experiments import threshold_grid
+from experiments import locks, threshold_grid
 
 pytestmark = pytest.mark.usefixtures("quick")
 ROOT = pathlib.Path(__file__).parents[2]
@@ -83,6 +84,9 @@ def test_killed_in_the_middle(tmp_path, finished, trained):
         while process.poll() is None and sum(p.read_bytes().count(b"\n") for p in tmp_path.glob("*.csv")) <= wanted:
             time.sleep(0.02)
         assert process.poll() is None, process.stderr.read().decode()
+        with pytest.raises(locks.Busy, match=f"which process {process.pid} of .* since 20"):
+            run(tmp_path)
+        assert len(report.read(tmp_path)) >= wanted - 1  # whoever only reads is not refused
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
@@ -144,18 +148,19 @@ def test_rows_that_were_deleted_are_run_again(copy, finished, trained):
     assert len(frame) == ROWS and trained == ALL_EPOCHS[:2]
 
 
-@pytest.mark.parametrize("damaged", [["00003"], ["00002", "00003"]])
-def test_a_damaged_checkpoint_and_the_one_before_it(stopped, finished, trained, damaged):
-    for name in damaged:
-        (path,) = stopped.glob(f"checkpoints/*/seed-0/{name}.npz")
+@pytest.mark.parametrize("way", ["flipped", "truncated", "empty", "both empty"])
+def test_a_damaged_checkpoint_and_the_one_before_it(stopped, finished, trained, way):
+    paths = sorted(stopped.glob("checkpoints/*/seed-0/*.npz"))
+    assert [path.stem for path in paths] == ["00002", "00003"]
+    for path in paths if way == "both empty" else paths[1:]:
         content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 255
-        path.write_bytes(content)
+        content[len(content) // 2] ^= 4
+        path.write_bytes({"flipped": content, "truncated": content[:-7]}.get(way, b""))
     with pytest.warns(UserWarning, match=r"000\d\d.npz is damaged; going on from the one before it") as warned:
         frame = run(stopped)
-    assert len(warned) == len(damaged)
+    assert len(warned) == (2 if way == "both empty" else 1)
     same(frame, finished[1])
-    assert trained == (ALL_EPOCHS[2:] if len(damaged) == 1 else ALL_EPOCHS)
+    assert trained == (ALL_EPOCHS if way == "both empty" else ALL_EPOCHS[2:])
 
 
 def test_a_packed_file_is_as_good(copy, finished, trained):

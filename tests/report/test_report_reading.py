@@ -188,3 +188,27 @@ def test_old_thresholds_lose_their_last_bits(make_legacy, tmp_path):
 def test_old_names(name, expected):
     snake = legacy.snake_case(name)
     assert legacy.MEASURES.get(snake, snake) == expected
+
+
+def test_rows_of_workers_are_read_with_those_that_are_in_the_csv(make_curve, write):
+    path = write(make_curve([0, 0.5, 1]))
+    path.with_suffix(".json").write_text(json.dumps({"chance_loss": 2.3, "schema": 1}))
+    other = path.with_name("run+seed-1.csv")
+    make_curve([0, 0.5, 1], seed=1).drop(columns=["chance_loss", "chance_accuracy"]).to_csv(other, index=False)
+    for where in (path, path.parent, str(path.parent / "*.csv")):
+        frame = report.read(where)
+        assert sorted(frame["seed"]) == [0, 0, 0, 1, 1, 1] and set(frame["chance_loss"]) == {2.3}
+    # A shard may have no rows yet, or its rows may be in the CSV by now.
+    other.write_text(other.read_text().splitlines(keepends=True)[0])
+    assert report.read(path)["seed"].tolist() == [0, 0, 0]
+    other.write_bytes(path.read_bytes())
+    assert report.read(path)["seed"].tolist() == [0, 0, 0]
+    path.unlink()
+    assert report.read(path)["seed"].tolist() == [0, 0, 0]
+
+
+def test_a_later_version_is_refused(make_curve, write):
+    path = write(make_curve([0, 1]))
+    path.with_suffix(".json").write_text(json.dumps({"schema": 2}))
+    with pytest.raises(ValueError, match="schema 1 or earlier, found 2"):
+        report.read(path)

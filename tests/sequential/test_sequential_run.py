@@ -101,7 +101,29 @@ def test_a_killed_run_ends_in_the_same_file(tmp_path, monkeypatch, protocol, mea
         with pytest.raises(Killed):
             run(tmp_path / "parts", **settings)
     assert len(pd.read_csv(next((tmp_path / "parts").glob("*.csv")))) == 3 + 1
-    pd.testing.assert_frame_equal(cells(run(tmp_path / "parts", **settings)), cells(whole), rtol=1e-5)
+    pd.testing.assert_frame_equal(cells(run(tmp_path / "parts", **settings)), cells(whole), check_exact=True)
+
+
+def test_a_run_goes_on_after_the_last_task_that_was_learnt(tmp_path, monkeypatch):
+    settings = {"ends": False, "measures": ["synaptic_intelligence"], "seeds": [2], "options": {"tasks": 3}}
+    whole = run(tmp_path / "whole", **settings)
+    trained, train = [], training.train
+    with monkeypatch.context() as patch:
+        killed_after(patch, 2)
+        with pytest.raises(Killed):
+            run(tmp_path / "parts", **settings)
+    monkeypatch.setattr(training, "train", lambda *a: (trained.extend(a[3]), train(*a)))
+    again = run(tmp_path / "parts", **settings)
+    pd.testing.assert_frame_equal(cells(again), cells(whole), check_exact=True)
+    assert trained[:2] == [5, 6] and not list((tmp_path / "parts").rglob("*.npz"))
+
+
+@pytest.mark.parametrize("protocol", ["honest", "published"])
+def test_who_joins_does_the_same(tmp_path, protocol):
+    settings = {"protocol": protocol, "ends": False, "epochs": 1, "seeds": [0, 1]}
+    alone, joined = run(tmp_path / "alone", **settings), run(tmp_path / "joined", workers="join", **settings)
+    pd.testing.assert_frame_equal(cells(joined), cells(alone), check_exact=True)
+    assert len(list((tmp_path / "joined").glob("*.csv"))) == 1
 
 
 def test_published_goes_on_with_the_optimizers_state(tmp_path):
@@ -117,7 +139,7 @@ def test_published_goes_on_with_the_optimizers_state(tmp_path):
     csv = next((tmp_path / "together").glob("*.csv"))
     csv.write_text("".join(csv.read_text().splitlines(keepends=True)[:-2]))
     again = run(tmp_path / "together", seeds=[0, 1], **settings)
-    pd.testing.assert_frame_equal(cells(again), together, rtol=1e-5)
+    pd.testing.assert_frame_equal(cells(again), together, check_exact=True)
 
 
 def test_protocols_wrap_and_score_as_they_say(tmp_path, monkeypatch):

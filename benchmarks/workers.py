@@ -1,0 +1,70 @@
+"""Time eight trials of a grid in one process and in two, locally and on a Ray cluster of two nodes of one processor.
+
+    python -m benchmarks.workers [--epochs 10] [--trials 8] [--ray]
+
+Every process computes with one thread, and its start (imports, compiling) counts. Rows are compared with those of the
+one process.
+"""
+
+import argparse
+import os
+import tempfile
+
+import pandas as pd
+
+from benchmarks import timing
+from experiments import crew, threshold_grid
+
+
+def grid(out, given):
+    return threshold_grid.Grid(
+        "mnist", "mlp", out, measures=["magnitude", "fisher", "synaptic_intelligence"], levels=["weight", "unit"],
+        epochs=given.epochs, every=given.epochs, seeds=range(given.trials),
+    )  # fmt: skip
+
+
+def with_processes(count, out, given):
+    return timing.seconds(crew.together, grid(out, given), count)
+
+
+def with_ray(out, given):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        return timing.seconds(crew.start, grid(out, given), f"ray:{cluster.address}")
+    finally:
+        cluster.shutdown()
+
+
+def rows(out):
+    (path,) = (os.path.join(out, name) for name in os.listdir(out) if name.endswith(".csv"))
+    return pd.read_csv(path, dtype=str).drop(columns="seconds").sort_values(threshold_grid.KEY, ignore_index=True)
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--epochs", type=int, default=10)
+    options.add_argument("--trials", type=int, default=8)
+    options.add_argument("--ray", action="store_true", help="also on Ray, which has to be installed")
+    given = options.parse_args()
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+    print(f"{timing.machine()}\n{given.trials} trials, mnist, 784-300-150-10, {given.epochs} epochs\n", flush=True)
+    ways = {
+        "1 process": lambda out: with_processes(1, out, given),
+        "2 processes": lambda out: with_processes(2, out, given),
+    }
+    if given.ray:
+        ways["Ray, 2 nodes"] = lambda out: with_ray(out, given)
+    first = expected = None
+    for name, way in ways.items():
+        with tempfile.TemporaryDirectory() as out:
+            seconds, found = way(out), rows(out)
+        first, expected = first or seconds, found if expected is None else expected
+        same = "the same rows" if found.equals(expected) else "OTHER ROWS"
+        print(f"{name:14} {seconds:7.1f} s   {seconds / first:5.2f}   {len(found)} rows, {same}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Who works on a run is started here: this process, several on this machine, or those of a cluster."""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from experiments import work
+
+RETRIES = 3
+"""How often workers may die before the run is given up: one that is killed is replaced, an error comes again."""
+
+NEEDS_A_NAME = (
+    "Expected a model that other processes can build too, one that the task knows by name, received {model}, which is "
+    'an object of this process. Use workers=1, or workers="join" in each process that makes it.'
+)
+
+
+def start(job, workers=1, look=lambda: None, gpus=0.0):
+    """Do what is missing of a job.
+
+    Args:
+        job: see `experiments.work`.
+        workers: int or str. 1: this process, alone. More: so many processes on this machine. "join": this process,
+            beside any others that join; "join:<trial>": for one trial only. "ray" or "ray:<address>": the workers of a
+            Ray cluster; see `experiments.on_ray`.
+        look: callable. Called now and then while other processes work.
+        gpus: float. The share of a GPU that each trial takes under Ray.
+
+    Raises:
+        ValueError: workers that are none of these.
+        locks.Busy: somebody else is writing the run alone, or, for a process that is to be alone, at all.
+        RuntimeError: workers died again and again; says of what.
+    """
+    kind, _, which = workers.partition(":") if isinstance(workers, str) else ("", "", "")
+    if kind == "join":
+        work.join(job, which or None)
+    elif kind == "ray":
+        from experiments import on_ray  # which imports this module
+
+        on_ray.run(job, which or None, gpus, look)
+    elif isinstance(workers, int) and not isinstance(workers, bool) and workers >= 1:
+        together(job, workers, look) if workers > 1 else work.alone(job)
+    else:
+        raise ValueError(
+            f"Expected workers to be a number of processes of at least 1, 'join' or 'ray:<address>', received "
+            f"{workers!r}."
+        )
+
+
+def together(job, workers, look=lambda: None):
+    """Do trials in so many processes on this machine, which end when this one does.
+
+    Args:
+        job: see `experiments.work`.
+        workers: int.
+        look: callable. Called now and then.
+
+    Raises:
+        locks.Busy: somebody is writing the run alone.
+        RuntimeError: workers died again and again; says of what.
+    """
+    desk = work.Desk(job)
+    with desk:
+        desk.tidy()
+    left, died, look = RETRIES, None, NowAndThen(look)
+    with contextlib.ExitStack() as stack:
+        running = []
+        for _ in range(min(workers, len(desk.missing()))):
+            running.append(stack.enter_context(_Worker(job, workers)))
+        while running:
+            time.sleep(0.1)
+            look()
+            for worker in [worker for worker in running if worker.ended()]:
+                running.remove(worker)
+                if worker.failed():
+                    left, died = left - 1, worker
+                    if left < 0:
+                        raise RuntimeError(
+                            f"Expected the processes that work on {desk.store.path} to end well; one after another "
+                            f"died, the last with:\n{died.said()}\nWhat they wrote is whole; run again to go on."
+                        )
+                    running.append(stack.enter_context(_Worker(job, workers)))
+    desk.refresh()
+
+
+class NowAndThen:
+    """Call a function every few seconds when called, and less often if it takes long itself."""
+
+    def __init__(self, function, seconds=2.0):
+        self._function, self._seconds = function, seconds
+        self._next = time.monotonic() + seconds
+
+    def __call__(self):
+        """Call the function, if it is time."""
+        started = time.monotonic()
+        if started >= self._next:
+            self._function()
+            now = time.monotonic()
+            self._next = now + max(self._seconds, 10 * (now - started))
+
+
+class _Worker:
+    """A process that joins the work on a job; it ends when it finds nothing more to do, or with this process."""
+
+    def __init__(self, job, workers):
+        self._description, self._threads = job.description(), max(1, _processors() // workers)
+
+    def __enter__(self):
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.worker"],
+            env={**os.environ, **environment(self._threads)}, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log,
+        )  # fmt: skip
+        self._process.stdin.write(json.dumps(self._description).encode() + b"\n")
+        self._process.stdin.flush()  # and stays open: when it closes, the worker ends
+        return self
+
+    def __exit__(self, *error):
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+    def ended(self):
+        return self._process.poll() is not None
+
+    def failed(self):
+        return self._process.returncode != 0
+
+    def said(self):
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").splitlines()
+        return "\n".join(lines[-8:]) or f"exit status {self._process.returncode}"
+
+
+def environment(threads):
+    """Return what a process is told that shares its machine with others: a dict of environment variables.
+
+    What the user set already stays.
+    """
+    root = str(pathlib.Path(__file__).parents[1])
+    wanted = {
+        **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
+        # With one of these a step that waits for its batch keeps the thread that is to prepare it.
+        "TF_NUM_INTEROP_THREADS": str(max(2, threads)),
+        # Each takes as much of a GPU's memory as it needs, so that several fit on one.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
+    found = {name: os.environ.get(name, value) for name, value in wanted.items()}
+    return {**found, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+
+
+def _processors():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

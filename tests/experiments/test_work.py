@@ -1,0 +1,187 @@
+"""Who does which trial: alone, or shared, with a job so small that its trials are three rows each."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from experiments import locks, store, work
+from experiments.store import Store
+
+COLUMNS, KEY = ["run", "trial", "cell", "value"], ["trial", "cell"]
+TRIALS = ("a", "b-0.5", "c")
+WHOLE = [f"run,{trial},{cell},{10 * cell}" for trial in TRIALS for cell in range(3)]
+
+
+class Job:
+    """Three trials of three rows; `on_row(trial, cell)` is called before each."""
+
+    def __init__(self, out, on_row=lambda trial, cell: None):
+        self.stores = [Store(out, "run", COLUMNS, KEY, {"settings": {}}), Store(out / "more", "run", COLUMNS, KEY)]
+        self._on_row = on_row
+        self.trained = []
+
+    def wanted(self):
+        return {(trial, str(cell)) for trial in TRIALS for cell in range(3)}
+
+    def trials(self):
+        done = self.stores[0].done
+        return {t: [(t, c) for c in range(3) if (t, str(c)) not in done] for t in TRIALS}
+
+    def do(self, missing):
+        self.trained.append(missing[0][0])
+        for trial, cell in missing:
+            self._on_row(trial, cell)
+            row = {"run": "run", "trial": trial, "cell": cell, "value": 10 * cell}
+            for rows in reversed(self.stores):
+                if rows.key_of(row) not in rows.done:
+                    rows.append([row])
+
+
+def lines(folder):
+    return sorted((folder / "run.csv").read_text().splitlines()[1:])
+
+
+def assert_finished(out):
+    for folder in (out, out / "more"):
+        assert lines(folder) == WHOLE
+        assert [path.name for path in folder.glob("*.csv")] == ["run.csv"]
+    assert not list((out / "checkpoints").rglob("*.holder")) and not list((out / "checkpoints" / "run").glob("*"))
+
+
+def dies(trial, cell):
+    if (trial, cell) == ("b-0.5", 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_another_process(function, *arguments):
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def joined(out, on_row):
+    work.join(Job(out, on_row))
+
+
+def alone(out, on_row):
+    work.alone(Job(out, on_row))
+
+
+class Pause:
+    """Stop in the middle of a trial until told to go on."""
+
+    def __init__(self):
+        context = multiprocessing.get_context("fork")
+        self.reached, self.go = context.Event(), context.Event()
+
+    def __call__(self, trial, cell):
+        if (trial, cell) == ("a", 1):
+            self.reached.set()
+            self.go.wait(20)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
+
+
+@pytest.fixture(autouse=True)
+def provenance(monkeypatch):
+    """Ask no backend, which would not survive the fork."""
+    monkeypatch.setattr(store, "provenance", dict)
+
+
+@pytest.mark.parametrize("way", [work.alone, work.join])
+def test_all_trials_are_done_and_nothing_is_left_behind(tmp_path, way):
+    job = Job(tmp_path)
+    way(job)
+    assert job.trained == list(TRIALS)
+    assert_finished(tmp_path)
+    before = (tmp_path / "run.json").stat().st_mtime_ns
+    way(job)
+    assert job.trained == list(TRIALS) and (tmp_path / "run.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("first", [alone, joined])
+@pytest.mark.parametrize("then", [work.alone, work.join])
+def test_after_a_kill_it_goes_on(tmp_path, first, then):
+    process = in_another_process(first, tmp_path, dies)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert {("b-0.5", "0")} == {key for key in Job(tmp_path).stores[0].done if key[0] == "b-0.5"}
+    job = Job(tmp_path)
+    then(job)
+    assert job.trained == ["b-0.5", "c"]
+    assert_finished(tmp_path)
+
+
+@pytest.mark.parametrize("way", [work.alone, work.join])
+def test_who_works_alone_is_alone(tmp_path, way):
+    pause = Pause()
+    process = in_another_process(alone, tmp_path, pause)
+    assert pause.reached.wait(20)
+    with pytest.raises(locks.Busy, match=rf"run.csv, which process {process.pid} of .* since 20.*workers=\"join\""):
+        way(Job(tmp_path))
+    pause.go.set()
+    process.join()
+    way(Job(tmp_path))
+    assert_finished(tmp_path)
+
+
+def test_a_finished_run_can_be_asked_for_while_others_add_to_it(tmp_path):
+    work.alone(Job(tmp_path))
+    gate = locks.Lock(tmp_path / "checkpoints", "run")
+    assert gate.take(alone=True)
+    work.alone(Job(tmp_path))
+    gate.release()
+
+
+def test_trials_are_shared_and_readers_see_all_rows(tmp_path):
+    pause = Pause()
+    process = in_another_process(joined, tmp_path, pause)
+    assert pause.reached.wait(20)
+    with pytest.raises(locks.Busy, match=f"process {process.pid} of"):
+        work.alone(Job(tmp_path))
+    job = Job(tmp_path)
+    work.join(job)
+    assert job.trained == ["b-0.5", "c"]
+    assert len(Job(tmp_path).stores[0].frame()) == 7  # of trial a, there is one row in a shard
+    pause.go.set()
+    process.join()
+    assert process.exitcode == 0
+    assert_finished(tmp_path)
+
+
+def test_a_failure_is_noted_and_the_rows_before_it_stay(tmp_path):
+    def fails(trial, cell):
+        if (trial, cell) == ("b-0.5", 2):
+            raise MemoryError("no more of it")
+
+    for way, name in ((work.alone, "run"), (work.join, "run/b-0.5")):
+        with pytest.raises(MemoryError):
+            way(Job(tmp_path, fails))
+        note = locks.Lock(tmp_path / "checkpoints", name).note()
+        assert note["reason"] == "MemoryError: no more of it" and note["asked"] == 9
+        assert len(Job(tmp_path).stores[0].done) == 5
+    work.join(Job(tmp_path))
+    assert_finished(tmp_path)
+
+
+def test_a_kill_between_the_last_row_and_moving_it_loses_and_doubles_nothing(tmp_path):
+    job = Job(tmp_path)
+    work.join(job)
+    text = (tmp_path / "run.csv").read_text()
+    head, rows = text.split("\n")[0] + "\n", [line + "\n" for line in text.split("\n")[1:-1]]
+    (tmp_path / "run+a.csv").write_text(head + "".join(rows[:3]))  # killed before the shard was removed
+    (tmp_path / "run.csv").write_text(head + "".join(rows[:5]) + rows[5][:4])  # and while c was moved
+    (tmp_path / "run+b-0.5.csv").write_text(head + "".join(rows[3:6]))
+    (tmp_path / "run+c.csv").write_text(head + "".join(rows[6:]))
+    other = tmp_path / "checkpoints" / "run" / "of no trial"
+    other.mkdir(parents=True)
+    (other / "00001.npz.part").write_bytes(b"half")
+    again = Job(tmp_path)
+    assert len(again.stores[0].done) == 9
+    work.alone(again)
+    assert not again.trained
+    other.rmdir()  # nothing is in it
+    assert_finished(tmp_path)

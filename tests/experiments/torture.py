@@ -1,0 +1,186 @@
+"""Kill runs at random instants, also in the middle of a write, start them again, and compare the end: `make torture`.
+
+Every attempt is a process of its own, which SIGKILL ends after a random time, or inside the write of a row, of a
+checkpoint, or of the renaming that makes a checkpoint count. When a run is complete, its CSVs are compared with those
+of a run that nothing interrupted, as text and cell by cell, without the column of seconds; then the next run begins.
+"""
+
+import argparse
+import csv
+import multiprocessing
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+import keras
+
+from experiments import sequential, threshold_grid
+
+# As little as has all there is to lose: a random stream (dropout), records of the training, many thresholds at once.
+GRID = {
+    "task": "digits", "measures": ["magnitude", "synaptic_intelligence", "fisher_sampled", "random"], "thresholds": 51,
+    "levels": ["weight", "unit"], "epochs": 4, "every": 1, "batch_size": 64, "seeds": [0, 1],
+}  # fmt: skip
+SEQUENTIAL = {
+    "sequence": "permuted_digits", "measures": ["synaptic_intelligence"], "penalties": ["stabilized"],
+    "strengths": [3.0], "epochs": 2, "options": {"tasks": 3}, "seeds": [0, 1],
+}  # fmt: skip
+KINDS = ("row", "checkpoint", "time", "time", "time")
+
+
+def network():
+    layers = keras.layers
+    return keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(24, "relu"), layers.Dropout(0.2), layers.Dense(10)]
+    )
+
+
+def run(job, out):
+    """Do one job to its end."""
+    if job == "grid":
+        threshold_grid.run(model=network, out=out, progress=False, **GRID)
+    else:
+        sequential.run(model=network, out=out, progress=False, protocol=job, **SEQUENTIAL)
+
+
+def attempt(job, out, fuse, started):
+    if fuse[0] != "time":
+        light(*fuse)
+    started.set()
+    run(job, out)
+
+
+def light(kind, number, share):
+    """Let this process be killed inside its so manieth write of a row or a checkpoint."""
+    ending = {"row": ".csv", "checkpoint": ".npz.part"}[kind]
+    write, replace, left = os.write, os.replace, [number]
+
+    def burns(path):
+        left[0] -= str(path).endswith(ending)
+        return left[0] == 0 and str(path).endswith(ending)
+
+    def burning_write(descriptor, content):
+        if burns(os.readlink(f"/proc/self/fd/{descriptor}")):
+            write(descriptor, bytes(content[: int(share * len(content))]))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(descriptor, content)
+
+    def burning_replace(source, target):
+        if burns(source):
+            if share > 0.5:
+                replace(source, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.write, os.replace = burning_write, burning_replace
+
+
+class Torture:
+    """Kill one job over and over.
+
+    Args:
+        job: str. "grid", "honest" or "published".
+        folder: pathlib.Path.
+        seed: int. Of the instants.
+        attempt: callable `attempt(job, out, fuse, started)`. What a process does.
+    """
+
+    def __init__(self, job, folder, seed=0, attempt=attempt):
+        self.job, self.folder, self._attempt = job, folder, attempt
+        self._random = random.Random(f"{job} {seed}")
+        self._context = multiprocessing.get_context("forkserver")
+        # Importing takes longer than what is to be killed.
+        self._context.set_forkserver_preload(["experiments.threshold_grid", "experiments.sequential"])
+        self.kills = dict.fromkeys(KINDS, 0)
+        self.found = {"runs": 0, "rows": 0, "lost": 0, "doubled": 0, "different": 0}
+        self._whole = folder / f"{job}-whole"
+        started = time.monotonic()
+        assert self._once(self._whole, ("time", 1e6, 0)) == 0
+        self._seconds = time.monotonic() - started
+
+    def kill(self, times, told=None):
+        """Kill the job so many times, telling of each, and let it end; return what was found."""
+        out = self.folder / f"{self.job}-killed"
+        while sum(self.kills.values()) < times:
+            kind = KINDS[sum(self.kills.values()) % len(KINDS)]
+            number = self._random.uniform(0, self._seconds) if kind == "time" else self._random.randint(1, 6)
+            code = self._once(out, (kind, number, self._random.random()))
+            if code == 0:
+                self._compare(out)
+            else:
+                assert code == -signal.SIGKILL, f"the job ended with {code}"
+                self.kills[kind] += 1
+            if told:
+                told(f"{self.job}: killed {sum(self.kills.values())} times, {self.found}")
+        assert self._once(out, ("time", 1e6, 0)) == 0
+        self._compare(out)
+        return self.found
+
+    def _once(self, out, fuse):
+        started = self._context.Event()
+        process = self._context.Process(target=self._attempt, args=(self.job, out, fuse, started))
+        process.start()
+        while not started.wait(0.1) and process.exitcode is None:
+            pass
+        process.join(fuse[1] if fuse[0] == "time" else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        return process.exitcode
+
+    def _compare(self, out):
+        for whole in sorted(self._whole.rglob("*.csv")):
+            expected, received = (table(path) for path in (whole, out / whole.relative_to(self._whole)))
+            self.found["doubled"] += sum(len(rows) - 1 for rows in received.values())
+            self.found["lost"] += len(set(expected) ^ set(received))
+            self.found["different"] += sum(
+                rows[0] != received[key][0] for key, rows in expected.items() if key in received
+            )
+            self.found["rows"] += len(expected)
+        left = [path for path in out.rglob("*") if path.suffix in (".part", ".holder") or "+" in path.name]
+        left += [] if self.job == "published" else list(out.rglob("*.npz"))
+        assert not left, f"left behind: {left}"
+        self.found["runs"] += 1
+        shutil.rmtree(out)
+
+
+def table(path):
+    """Return {key: its rows} of a CSV, as text."""
+    keys = {*threshold_grid.KEY, *sequential.KEY, "other"}
+    found = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            row.pop("seconds", None)
+            found.setdefault(tuple(v for c, v in row.items() if c in keys), []).append(row)
+    return found
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--grid", type=int, default=50, help="times to kill a grid")
+    parser.add_argument("--sequential", type=int, default=20, help="times to kill sequential runs")
+    parser.add_argument("--seed", type=int, default=0, help="of the instants")
+    asked = parser.parse_args(arguments)
+    wrong = 0
+    half = asked.sequential // 2
+    with tempfile.TemporaryDirectory() as folder:
+        for job, times in (("grid", asked.grid), ("honest", asked.sequential - half), ("published", half)):
+            if not times:
+                continue
+            tortured = Torture(job, pathlib.Path(folder), asked.seed)
+            found = tortured.kill(times, told=lambda text: print(text, file=sys.stderr, flush=True))
+            kills = ", ".join(f"{count} by {kind}" for kind, count in tortured.kills.items())
+            print(
+                f"{job}: killed {times} times ({kills}); {', '.join(f'{v} {k}' for k, v in found.items())}", flush=True
+            )
+            wrong += found["lost"] + found["doubled"] + found["different"]
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
