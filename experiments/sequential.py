@@ -280,7 +280,7 @@ class Sequential:
 
     def keep(self, protection, seed, state):
         """Keep the optimizer's state at the end of a run, for the next seed."""
-        self._checkpoints(protection).save(seed, state)
+        self._checkpoints(_file_name(protection)).save(seed, state)
 
     def _checkpoints(self, name):
         return checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / name)
