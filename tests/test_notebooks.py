@@ -63,7 +63,8 @@ def main(folder):
 
 @pytest.fixture(scope="module")
 def analysis(folder, main):
-    files = {"files": [str(folder / "data")], "agreement": [str(folder / "data" / "agreement")], "pruning": []}
+    data = str(folder / "data")
+    files = {"files": [data], "agreement": [f"{data}/agreement"], "pruning": [data], "fractions": [0.5, 0.75]}
     return execute("analysis.ipynb", folder, figures=str(folder / "figures"), **files)
 
 
@@ -94,7 +95,8 @@ def test_analysis_orders_and_draws(folder, analysis):
     written = {path.stem for path in (folder / "figures").glob("*.png")}
     assert {"heatmap", "critical-difference", "settings", "truth", "alike"} <= written
     assert {path.stem for path in (folder / "figures").glob("*.pdf")} == written
-    assert {path.stem for path in (folder / "figures").glob("*.tex")} == {"scores", "orderings", "truth"}
+    tables = {path.stem for path in (folder / "figures").glob("*.tex")}
+    assert tables == {"scores", "orderings", "truth", next(name for name in written if name.startswith("pruning-"))}
     assert pictures(analysis) >= len(written)
 
 
