@@ -32,6 +32,7 @@ MEASURES = ["magnitude", "inverse_magnitude", "random"]
 
 
 def main():
+    """Print a table of cells, a model a line, and the shares of a whole run."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--models", default="mlp,cnn")
     options.add_argument("--images", type=int, default=10_000)
@@ -45,6 +46,7 @@ def main():
 
 
 def compare(name, given):
+    """Time one model both ways and print its line."""
     task = tasks.load("mnist", validation="test")
     x, y = task.x_validation[: given.images], task.y_validation[: given.images]
     model = task.build_model(name)

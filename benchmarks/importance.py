@@ -25,6 +25,7 @@ MEASURES = {"fisher_empirical": "square", "mas": "abs"}
 
 
 def main():
+    """Print the table of both models; each is measured in a process of its own, for its peak of memory."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--examples", type=int, default=5000)
     options.add_argument("--models", default="mlp,cnn")
@@ -42,6 +43,7 @@ def main():
 
 
 def compare(given):
+    """Time one model in all ways and print its lines."""
     import importance
     import tasks
 

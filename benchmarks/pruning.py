@@ -20,6 +20,7 @@ from engine import backend, evaluation
 
 
 def main():
+    """Print the seconds of both ways."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--thresholds", type=int, default=1001)
     options.add_argument("--images", type=int, default=10_000)

@@ -20,6 +20,7 @@ STRENGTH = 85.0
 
 
 def main():
+    """Print a line for each number of runs at once."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 64, 200])
     options.add_argument("--sequence", default="permuted_mnist")

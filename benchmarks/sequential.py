@@ -22,6 +22,7 @@ BATCH, EXAMPLES, STRENGTH = 100, 5000, 85.0
 
 
 def main():
+    """Print what two runs of one sequence take, and the plain loop."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--tasks", type=int, default=10)
     options.add_argument("--epochs", type=int, default=6)

@@ -18,6 +18,7 @@ BATCH = 100
 
 
 def main():
+    """Print a line for each model."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--models", default="mlp")
     options.add_argument("--examples", type=int, default=54_000)

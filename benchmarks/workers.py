@@ -17,6 +17,7 @@ from experiments import crew, threshold_grid
 
 
 def grid(out, given):
+    """Make the grid that all ways run."""
     return threshold_grid.Grid(
         "mnist", "mlp", out, measures=["magnitude", "fisher", "synaptic_intelligence"], levels=["weight", "unit"],
         epochs=given.epochs, every=given.epochs, seeds=range(given.trials),
@@ -24,10 +25,12 @@ def grid(out, given):
 
 
 def with_processes(count, out, given):
+    """Return the seconds that so many processes on this machine take."""
     return timing.seconds(crew.together, grid(out, given), count)
 
 
 def with_ray(out, given):
+    """Return the seconds that two nodes with a processor each take, without those that start the cluster."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -39,11 +42,13 @@ def with_ray(out, given):
 
 
 def rows(out):
+    """Return the rows that were written, without their seconds, in an order of their own."""
     (path,) = (os.path.join(out, name) for name in os.listdir(out) if name.endswith(".csv"))
     return pd.read_csv(path, dtype=str).drop(columns="seconds").sort_values(threshold_grid.KEY, ignore_index=True)
 
 
 def main():
+    """Print a line for each way, with its seconds as a share of those of the one process."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--epochs", type=int, default=10)
     options.add_argument("--trials", type=int, default=8)

@@ -8,6 +8,9 @@ from keras import ops
 
 from engine import backend, wrapper
 
+METERED = 10
+"""One step in so many is metered, from the first on: the norms of all gradients are a third of a small step's time."""
+
 
 class Stability(NamedTuple):
     """What `ElasticWeightConsolidation.stability` reports. The first four are over all weights of the model.
@@ -17,9 +20,9 @@ class Stability(NamedTuple):
             jumps over its anchor at every step, and one above 2 moves away from it.
         percentile: float. The 99.9th percentile of the same.
         above_1, above_2: float. Shares of weights above 1 and above 2.
-        penalty_ratio: float. Norm of the penalty's gradient over that of the task's, each summed over the steps.
+        penalty_ratio: float. Norm of the penalty's gradient over that of the task's, each summed over every tenth step.
         task_left: float, from 0 to 1. What the wrapped optimizer's `global_clipnorm` leaves of the task's gradient, a
-            mean over the steps; 1.0 without clipping.
+            mean over every tenth step; 1.0 without clipping.
     """
 
     largest: float
@@ -108,8 +111,8 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         self._importances = self.add_optimizer_variables(variables, "importance")
         self._anchors = self.add_optimizer_variables(variables, "anchor")
         self._spread = self.add_variable((), name="spread_of_anchors")
-        self._meter = self.add_variable((5,), name="meter")
-        self._pull_all = backend.fused(self._pulls_and_norms)
+        self._meter = self.add_variable((6,), name="meter")
+        self._pull_all = backend.fused(self._pulls)
 
     @property
     def strength(self):
@@ -173,34 +176,41 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         if self.decoupled:
             super().step(gradients, weights)
             moved = [backend.read(w) for w in weights]
-            pulls, norms = self._pull_all(gradients, moved, *held, strength, rate)
+            pulls = self._pull_all(moved, *held, strength, rate)
             for weight, value, pull in zip(weights, moved, pulls, strict=True):
                 weight.assign(value - ops.cast(rate, value.dtype) * pull)
         else:
-            pulls, norms = self._pull_all(gradients, [backend.read(w) for w in weights], *held, strength, rate)
+            pulls = self._pull_all([backend.read(w) for w in weights], *held, strength, rate)
             super().step([g + p for g, p in zip(gradients, pulls, strict=True)], weights)
-        self._meter.assign(self._metered(backend.read(self._meter), norms, rate))
+        self._meter.assign(self._metered(backend.read(self._meter), gradients, pulls, rate))
 
-    def _pulls_and_norms(self, gradients, weights, importances, anchors, strength, rate):
-        """Return the gradients of the penalty, and the norms of the task's gradient, the penalty's and the sum."""
+    def _pulls(self, weights, importances, anchors, strength, rate):
+        """Return the gradients of the penalty."""
         pulls = []
         for weight, importance, anchor in zip(weights, importances, anchors, strict=True):
             coefficient = ops.cast(strength, importance.dtype) * importance
             if self.stabilized or self.decoupled:
                 coefficient = coefficient / (1 + ops.cast(rate, importance.dtype) * coefficient)
             pulls.append(coefficient * (weight - anchor))
-        passed_on = gradients if self.decoupled else [g + p for g, p in zip(gradients, pulls, strict=True)]
-        return pulls, [_norm(arrays) for arrays in (gradients, pulls, passed_on)]
+        return pulls
 
-    def _metered(self, meter, norms, rate):
-        task, pull, passed_on = norms
-        clip = wrapper.unwrapped(self)[-1].global_clipnorm
-        left = ops.ones(()) if clip is None else ops.minimum(1.0, clip / ops.maximum(passed_on, 1e-30))
-        return ops.stack([meter[0] + 1, meter[1] + task, meter[2] + pull, meter[3] + left, ops.maximum(meter[4], rate)])
+    def _metered(self, meter, gradients, pulls, rate):
+        """Add a step to [steps, metered steps, norms of the task's gradient, of the penalty's, shares left, rate]."""
+
+        def norms():
+            task, pull, left = _norm(gradients), _norm(pulls), ops.ones(())
+            clip = wrapper.unwrapped(self)[-1].global_clipnorm
+            if clip is not None:
+                passed_on = gradients if self.decoupled else [g + p for g, p in zip(gradients, pulls, strict=True)]
+                left = ops.minimum(1.0, clip / ops.maximum(_norm(passed_on), 1e-30))
+            return ops.stack([ops.ones(()), task, pull, left])
+
+        found = ops.cond(ops.equal(meter[0] % METERED, 0), norms, lambda: ops.zeros(4))
+        return ops.concatenate([meter[:1] + 1, meter[1:5] + found, ops.maximum(meter[5:], rate)])
 
     def restart_meter(self):
         """Forget the steps that `stability` speaks of."""
-        self._meter.assign(np.zeros(5))
+        self._meter.assign(np.zeros(6))
 
     def stability(self):
         """Say how hard the penalty pulled since the meter was restarted.
@@ -209,7 +219,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             Stability. With a schedule, for the largest learning rate of those steps; before the first of them, for the
             present one.
         """
-        steps, task, pull, left, rate = backend.copied(self._meter).astype("float64")
+        _, steps, task, pull, left, rate = backend.copied(self._meter).astype("float64")
         rate = rate if steps else _present(self.learning_rate)
         importances = np.concatenate([backend.copied(v).ravel() for v in self._importances]).astype("float64")
         factors = rate * float(backend.copied(self._strength)) * importances

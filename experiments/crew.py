@@ -145,8 +145,6 @@ def environment(threads):
     root = str(pathlib.Path(__file__).parents[1])
     wanted = {
         **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
-        # With one of these a step that waits for its batch keeps the thread that is to prepare it.
-        "TF_NUM_INTEROP_THREADS": str(max(2, threads)),
         # Each takes as much of a GPU's memory as it needs, so that several fit on one.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",

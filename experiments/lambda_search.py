@@ -285,9 +285,14 @@ def run(
             }  # fmt: skip
     summary = sequential.summary(runs.asking(seeds=report_seeds, ends=True).run(progress=progress))
     about |= {(end.measure, end.penalty): {"strength": 0.0, "not_worse": ()} for end in sequential.ENDS}
+    return _reported(summary, about, report_seeds), found
+
+
+def _reported(summary, about, seeds):
+    """Put what the search says of each measure and penalty beside the test data's word on it."""
     rows = []
     for (measure, penalty), row in about.items():
-        of_run = _of(summary, measure, penalty, [row["strength"]], report_seeds)
+        of_run = _of(summary, measure, penalty, [row["strength"]], seeds)
         mean, low, high = _of_mean(of_run["test_accuracy"].to_numpy(), 0.95)
         also = {name: of_run[name].mean() for name in ("test_forgetting", "test_backward_transfer")}
         rows.append(
@@ -296,7 +301,7 @@ def run(
                 "test_high": high, **also, "seeds": len(of_run),
             }
         )  # fmt: skip
-    return pd.DataFrame(rows), found
+    return pd.DataFrame(rows)
 
 
 def _own(strengths, measure, penalty):

@@ -18,11 +18,11 @@ from tqdm.auto import tqdm
 
 import importance
 from consolidation import ElasticWeightConsolidation, Stability, find
-from engine import evaluation, structure, training, wrapper
+from engine import backend, evaluation, structure, training, wrapper
 from experiments import checkpoints, crew, replicas
 from experiments.settings import SequentialSettings
 from experiments.store import Store
-from experiments.threshold_grid import _second_time, custom_name
+from experiments.threshold_grid import custom_name, second_time
 from tasks import sequences
 
 KEY = ["measure", "penalty", "strength", "seed", "after_task", "on_task"]
@@ -170,7 +170,7 @@ class Sequential:
         steps += [(tasks * (tasks + 1), lambda: learner.accuracy(placed))]
         if s.measures:
             steps += [(tasks - 1, lambda: self.scores(learner, protection, x, y, s.seeds[0]))]
-        return sum(times * _second_time(step) for times, step in steps)
+        return sum(times * second_time(step) for times, step in steps)
 
     @property
     def stores(self):
@@ -383,15 +383,12 @@ class Sequential:
         found = []
         with self.timed("evaluating"):
             for on in range(1, after + 1):
-                accuracies = [
-                    learner.accuracy(self._examples(learner, sequence, on - 1, p)) for p in ("validation", "test")
-                ]
-                found.append((on, *accuracies, "ok"))
+                of = {part: learner.accuracy(self._examples(learner, sequence, on - 1, part)) for part in self.tested}
+                found.append((on, of.get("validation", of["test"]), of["test"], "ok"))
         self.write(protection, seed, after, found, learner.stability(), seconds)
 
     def _examples(self, learner, sequence, index, part):
         """Return examples on the device; those of a seed serve all its runs."""
-        part = "test" if self.settings.protocol == "published" else part
         if (index, part) not in self._placed:
             self._placed[index, part] = learner.accuracy.place(*sequence.examples(index, part))
         return self._placed[index, part]
@@ -503,6 +500,7 @@ class _Learner:
         self.restart()
         with timed("training"):
             training.train(self.model, x, y, epochs, self._settings.batch_size, seed)
+            backend.copied(self._optimizer.iterations)  # wait until it is done
 
     def protect(self, importances):
         self._penalty.consolidate(importances)

@@ -390,7 +390,7 @@ class Grid:
             self._scores(task, seed, set(s.measures))
 
         train_seconds, score_seconds, cell_seconds = (
-            _second_time(function) for function in (train, score, lambda: self._evaluator(ranks, fill, tried))
+            second_time(function) for function in (train, score, lambda: self._evaluator(ranks, fill, tried))
         )
         cell_seconds /= some
         return s.epochs * train_seconds * fraction + len(s.checkpoints) * (score_seconds + distinct * cell_seconds)
@@ -450,7 +450,7 @@ def _failed(threshold, reason):
     return {"threshold": threshold, **dict.fromkeys(names, nan), "seconds": 0.0, "status": reason}
 
 
-def _second_time(function):
+def second_time(function):
     """Return the seconds of the second call; the first compiles."""
     function()
     start = time.perf_counter()

@@ -139,8 +139,8 @@ class LoadedSequence:
         rows = rows if kept is None else kept[rows]
         x, y = x[rows], y[rows]
         if stage.pixels is not None:
-            flat = x.reshape(len(x), len(stage.pixels), -1)
-            x = np.take(flat, stage.pixels, axis=1).reshape(x.shape)
+            values = np.arange(x[0].size).reshape(len(stage.pixels), -1)[stage.pixels].ravel()
+            x = np.take(x.reshape(len(x), -1), values, axis=1).reshape(x.shape)
         return x, y
 
     def rows(self, index, part):

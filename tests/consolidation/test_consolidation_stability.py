@@ -79,4 +79,4 @@ def test_under_a_global_norm_clip_the_plain_penalty_stops_learning():
     left = {kind: stability.task_left for kind, (_, _, stability) in found.items()}
     assert learnt["stabilized"] > 0.05 and learnt["decoupled"] > 0.05
     assert learnt["plain"] < learnt["stabilized"] / 4
-    assert left["plain"] < 0.1 and left["stabilized"] > 0.5 and left["decoupled"] > 0.9
+    assert left["plain"] < 0.25 and left["stabilized"] > 0.5 and left["decoupled"] > 0.9

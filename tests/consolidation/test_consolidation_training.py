@@ -200,7 +200,8 @@ def test_vectorised_over_strengths_equals_one_at_a_time(setting, options):
     assert not np.allclose(alone[0][0], alone[2][0], rtol=1e-2)
 
 
-def test_the_meter_writes_into_the_logs(setting):
+def test_the_meter_writes_into_the_logs(setting, monkeypatch):
+    monkeypatch.setattr("consolidation._elastic.METERED", 2)  # an epoch has 3 steps
     rate, strength = 0.1, 15.0
     optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(rate, global_clipnorm=0.3), strength)
     model = setting.model(optimizer)
@@ -231,8 +232,8 @@ def test_the_meter_writes_into_the_logs(setting):
         total = [a + b for a, b in zip(g, p, strict=True)]
         norms = [np.sqrt(sum(np.sum(a**2) for a in arrays)) for arrays in (g, p, total)]
         task.append(norms[0]), pull.append(norms[1]), left.append(min(1, 0.3 / norms[2]))
-    assert logs["ewc_penalty_ratio"][1] == pytest.approx(np.sum(pull) / np.sum(task), rel=1e-3)
-    assert logs["ewc_task_left"][1] == pytest.approx(np.mean(left), rel=1e-3) and np.mean(left) < 0.9
+    assert logs["ewc_penalty_ratio"][1] == pytest.approx(np.sum(pull[::2]) / np.sum(task[::2]), rel=1e-3)
+    assert logs["ewc_task_left"][1] == pytest.approx(np.mean(left[::2]), rel=1e-3) and np.mean(left[::2]) < 0.9
 
 
 def test_a_schedule_is_metered_at_its_largest_rate(setting):

@@ -94,3 +94,11 @@ def test_the_shell_prints_it_without_a_backend(half):
     assert "unfinished" in done.stdout and len(done.stdout.splitlines()) == 2
     with pytest.raises(FileNotFoundError, match="Expected a folder with results"):
         experiments.status(half / "nothing")
+
+
+def test_what_is_written_here_again_to_load_no_framework_is_what_the_runs_write():
+    from experiments import progress, sequential, store, threshold_grid
+    from report import reading
+
+    assert (progress._GRID, progress._SEQUENTIAL) == (threshold_grid.KEY, sequential.KEY)
+    assert reading.SCHEMA == store.SCHEMA
