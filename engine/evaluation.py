@@ -220,15 +220,16 @@ def _returns(ranks, thresholds):
     """Say which weights of a variable are no longer replaced at which threshold, from the largest threshold down.
 
     Returns:
-        order: int32 array (weights,). Positions in the flattened variable, by rank.
+        order: int32 array (weights,). Positions in the flattened variable, the highest rank first. Each weight is added
+            to the same partial sum whichever thresholds are skipped, so that no rounding tells of them.
         begins, ends: int32 arrays (thresholds,). `order[begins[n]:ends[n]]` return at threshold n; none where it is
             NaN.
     """
-    order = np.argsort(ranks, axis=None, kind="stable")
-    begins = np.searchsorted(ranks.ravel()[order], np.nan_to_num(thresholds, nan=np.inf), side="left")
-    begins[np.isnan(thresholds)] = ranks.size
-    begins = np.minimum.accumulate(begins[::-1])[::-1]
-    return tuple(a.astype("int32") for a in (order, begins, np.append(begins[1:], ranks.size)))
+    order = np.argsort(ranks, axis=None, kind="stable")[::-1]
+    ends = ranks.size - np.searchsorted(ranks.ravel()[order[::-1]], np.nan_to_num(thresholds, nan=np.inf), side="left")
+    ends[np.isnan(thresholds)] = 0
+    ends = np.maximum.accumulate(ends[::-1])[::-1]
+    return tuple(a.astype("int32") for a in (order, np.append(ends[1:], 0), ends))
 
 
 def _fast_batch(model, x):

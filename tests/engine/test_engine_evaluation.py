@@ -116,16 +116,19 @@ def test_a_first_layer_whose_input_depends_on_weights_is_computed_anew():
     assert evaluation.Evaluator(twice, CROSS_ENTROPY, np.ones((5, 4), "float32"), np.zeros(5, "int32"))._front is None
 
 
-def test_what_is_left_of_a_sweep_is_evaluated_as_it_would_have_been(classifier):
-    model, x, y = classifier
-    evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size=7)
+def test_what_is_left_of_a_sweep_is_evaluated_as_it_would_have_been():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((40,)), layers.Dense(6, "relu"), layers.Dense(3)])
     rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(50, 40)).astype("float32"), rng.integers(0, 3, 50)
+    evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size=7)
     ranks = evaluator.place([rng.random(v.shape).astype("float32") for v in model.trainable_variables])
     new = evaluator.place([np.zeros(v.shape, "float32") for v in model.trainable_variables])
     thresholds = np.linspace(0, 1, 60)
-    left = np.where(rng.random(60) < 0.1, thresholds, np.nan)
     assert evaluator.sweeps(60) and not evaluator.sweeps(21)
-    whole, part = evaluator(ranks, new, thresholds), evaluator(ranks, new, left)
-    wanted = ~np.isnan(left)
-    for a, b in zip(whole, part, strict=True):
-        np.testing.assert_array_equal(a[wanted], b[wanted])
+    whole = evaluator(ranks, new, thresholds)
+    for share in (0.02, 0.1, 0.3, 0.5, 0.9):  # each weight is added to the same partial sum, whatever is skipped
+        left = np.where(rng.random(60) < share, thresholds, np.nan)
+        wanted = ~np.isnan(left)
+        for a, b in zip(whole, evaluator(ranks, new, left), strict=True):
+            np.testing.assert_array_equal(a[wanted], b[wanted])
