@@ -69,11 +69,27 @@ def choose(frame, wanted):
         known = frame[name].dropna().unique()
         unknown = [value for value in values if value not in known]
         if unknown:
-            raise ValueError(f"Expected {name}s among {', '.join(map(str, sorted(known)))}, received {unknown}.")
+            kind = f"{name.removesuffix('y')}ies" if name.endswith("y") else f"{name}s"
+            raise ValueError(f"Expected {kind} among {', '.join(map(str, sorted(known)))}, received {unknown}.")
         frame = frame[frame[name].isin(values)]
     if frame.empty:
         raise ValueError("Expected at least one row to draw, received none. Choose other rows, or wait for the run.")
     return frame
+
+
+def of_one_run(frame):
+    """Return the first row of a frame, as what names the run that all its rows are of.
+
+    Raises:
+        ValueError: rows of several runs, or none.
+    """
+    runs = frame["run"].unique()
+    if len(runs) != 1:
+        raise ValueError(
+            f"Expected rows of one run, received {len(runs)} ({', '.join(map(str, runs[:5]))}). Choose one: "
+            "frame[frame['run'] == name]."
+        )
+    return frame.iloc[0]
 
 
 def summarise(frame, metric):
@@ -164,11 +180,11 @@ def label_outside(axes, below, beside):
         axis.set_ylabel(beside)
 
 
-def share_legend(figure, axes):
-    """Put every label that occurs in an array of axes into one legend below them, chance last."""
+def share_legend(figure, axes, last=("chance",)):
+    """Put every label that occurs in an array of axes into one legend below them, those that begin as `last` last."""
     entries = {}
     for axis in axes.flat:
         lines, labels = axis.get_legend_handles_labels()
         entries.update(zip(labels, lines, strict=True))
-    order = sorted(entries, key=lambda label: label.startswith("chance"))
+    order = sorted(entries, key=lambda label: label.startswith(last))
     legend_below(figure, {label: entries[label] for label in order}, figure.get_figwidth())

@@ -80,7 +80,7 @@ def _matches(path):
 
 
 def _shards(file):
-    run = file.name.removesuffix(".gz").removesuffix(".csv")
+    run = stem(file)
     return [p for p in file.parent.glob(f"{glob.escape(run)}{SHARD}*.csv") if SHARD not in run]
 
 
@@ -119,13 +119,13 @@ def has_rows(file):
 def read_file(file):
     """Read one file; `read` says the rest."""
     table = parse(file)
-    stem = file.name.removesuffix(".gz").removesuffix(".csv")
+    name = stem(file)
     if legacy.is_legacy(table.columns):
         require(table, legacy.COLUMNS, file)
-        table = legacy.translate(table, stem)
+        table = legacy.translate(table, name)
     else:
         require(table, REQUIRED, file)
-    frame = complete(table).assign(source=str(file), **_chance(file.with_name(f"{stem.partition(SHARD)[0]}.json")))
+    frame = complete(table).assign(source=str(file), **_chance(file.with_name(f"{name.partition(SHARD)[0]}.json")))
     frame = frame[[*REQUIRED, *CHANCE, *MISSING]]
     return _typed(frame, file)
 
@@ -178,6 +178,67 @@ def require(table, names, file):
             f"Expected the columns {', '.join(names)} in {file}, found {', '.join(map(str, table.columns))}: "
             f"without {', '.join(absent)}. Is it another kind of result?"
         )
+
+
+def tables(paths, columns, kind, aside=None):
+    """Read all files of one kind.
+
+    Args:
+        paths: str, Path or list of them. Files (`.csv`, `.csv.gz`), patterns, or folders; files in a folder that hold
+            something else are left out with a warning.
+        columns: list of str. What such a file must have, and all that is kept of it.
+        kind: str. What is read, for messages, as in "runs of sequential learning".
+        aside: str or None. Files whose name ends so (before `.csv`) are of another kind and passed over in silence.
+
+    Returns:
+        list of (Path, DataFrame).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file is empty or lacks columns, or none is of this kind.
+    """
+    found = []
+    for file, strict in find(paths).items():
+        if aside and stem(file).endswith(aside):
+            continue
+        try:
+            table = parse(file)
+            require(table, columns, file)
+        except ValueError as error:
+            if strict:
+                raise
+            warnings.warn(f"Left out: {error}", stacklevel=3)
+            continue
+        found.append((file, table[columns]))
+    if not found:
+        raise ValueError(f"Expected {kind} in {_listed(find(paths))}, found none. Name the files of such a run.")
+    return found
+
+
+def once(frame, row, values):
+    """Keep each row once.
+
+    Args:
+        frame: DataFrame.
+        row: list of str. Columns that say which row it is.
+        values: list of str. Columns in which rows that say the same must agree.
+
+    Raises:
+        ValueError: two rows give the same other values.
+    """
+    unique = frame.drop_duplicates([*row, *values])
+    twice = unique[unique.duplicated(row)]
+    if len(twice):
+        raise ValueError(
+            f"Expected each row once, found {len(twice)} that contradict others, such as "
+            f"{twice.iloc[0][row].to_dict()}. Are these different runs of one name? Read them one at a time."
+        )
+    return unique.reset_index(drop=True)
+
+
+def stem(file):
+    """Return a file's name without `.csv` or `.csv.gz`."""
+    return file.name.removesuffix(".gz").removesuffix(".csv")
 
 
 def _chance(settings):

@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import pathlib
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,7 @@ import pandas as pd
 from report.columns import parts
 from report.inference import holm, wilcoxon
 from report.intervals import paired_t, student_t
-from report.reading import find, parse, require
+from report.reading import once, require, stem, tables
 
 WHERE = ["run", "sequence", "model", "protocol"]
 PROTECTION = ["measure", "penalty", "strength"]
@@ -38,31 +36,13 @@ def read_sequential(paths):
         FileNotFoundError: there is no such file.
         ValueError: a file is empty or lacks columns; rows contradict each other.
     """
-    frames = []
-    for file, strict in find(paths).items():
-        try:
-            table = parse(file)
-            require(table, COLUMNS, file)
-        except ValueError as error:
-            if strict:
-                raise
-            warnings.warn(f"Left out: {error}", stacklevel=2)
-            continue
-        frames.append(table[COLUMNS].assign(protocol=_protocol(file)))
-    if not frames:
-        raise ValueError(f"Expected runs of sequential learning in {paths}, found none.")
-    frame = pd.concat(frames, ignore_index=True).drop_duplicates([*ROW, *ACCURACIES])
-    twice = frame[frame.duplicated(ROW)]
-    if len(twice):
-        raise ValueError(
-            f"Expected each row once, found {len(twice)} that contradict others, such as "
-            f"{twice.iloc[0][ROW].to_dict()}. Are these different runs of one name? Read them one at a time."
-        )
-    return frame.reset_index(drop=True)
+    found = tables(paths, COLUMNS, "runs of sequential learning")
+    frame = pd.concat([table.assign(protocol=_protocol(file)) for file, table in found], ignore_index=True)
+    return once(frame, ROW, ACCURACIES)
 
 
 def _protocol(file):
-    settings = pathlib.Path(str(file).removesuffix(".gz").removesuffix(".csv") + ".json")
+    settings = file.with_name(f"{stem(file)}.json")
     known = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     return known.get("settings", {}).get("protocol", "unknown")
 

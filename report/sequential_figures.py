@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from report.columns import parts
-from report.drawing import choose, label_outside, logarithmic, share_legend
+from report.drawing import choose, label_outside, logarithmic, of_one_run, share_legend
 from report.figures import draw_matrix
 from report.intervals import student_t
 from report.sequential import ENDS, PROTECTION, WHERE, best_strengths, final_accuracies
@@ -24,6 +24,8 @@ METERS = {
     "ewc_percentile": "99.9th percentile of rate · λ · Ω",
     "ewc_penalty_ratio": "penalty's gradient / task's",
 }
+LIMITS = {"ewc_largest": (1, 2), "ewc_percentile": (1, 2)}
+"""Where a weight begins to jump over its anchor, and to move away from it."""
 STRENGTH = "strength λ of (λ/2) Σ Ω (w − w*)²"
 HIGHEST = 1e3
 """Where the vertical axis of an explosion ends."""
@@ -48,7 +50,8 @@ def strength_curves(frame, measures=None, lowest=None):
     Raises:
         ValueError: rows of several runs, or none to draw.
     """
-    where, finals = _of_one_run(final_accuracies(frame))
+    finals = final_accuracies(frame)
+    where = _where(finals)
     protected = choose(finals[~finals["measure"].isin(ENDS)], {"measure": measures})
     measures = list(measures or sorted(protected["measure"].unique()))
     penalties = [name for name in PENALTIES if name in set(protected["penalty"])]
@@ -108,7 +111,7 @@ def accuracy_matrices(frame, chosen=None):
     Raises:
         ValueError: rows of several runs, or a choice of which there are no finished runs.
     """
-    where, frame = _of_one_run(frame)
+    where = _where(frame)
     chosen = _chosen(frame, [*_best_of(frame), ("none", "none", 0.0)] if chosen is None else chosen)
     found = [cells.pivot_table("test_accuracy", "after_task", "on_task") for _, cells in chosen]
     limits = (min(matrix.min().min() for matrix in found), 1.0)
@@ -149,36 +152,55 @@ def stability_trace(frame, chosen=None):
     Raises:
         ValueError: rows of several runs, or a choice of which there are no finished runs.
     """
-    where, frame = _of_one_run(frame)
+    where = _where(frame)
     chosen = _chosen(frame, _best_of(frame) if chosen is None else chosen)
+    chosen = [(name, cells[(cells["after_task"] > 1) & (cells["on_task"] == 1)]) for name, cells in chosen]
+    figure = draw_meters(chosen, METERS, "after_task", "task")
+    figure.suptitle(where, fontsize=8)
+    return figure
+
+
+def draw_meters(chosen, meters, over, below):
+    """Draw what the meter of the penalty showed; `stability_trace` says how.
+
+    Args:
+        chosen: list of ((measure, penalty, strength), DataFrame of rows, one a seed and value of `over`).
+        meters: dict of column to its name in titles, a column of panels each.
+        over: str. The column along the horizontal axis; whole numbers.
+        below: str. The label of that axis.
+
+    Returns:
+        Figure.
+    """
     penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
     width = 8.4
-    size = (width, 0.5 + 1.9 * len(penalties) + legend_height(len(chosen) // len(penalties), width))
-    figure, axes = panels(len(penalties), len(METERS), size, sharex=True, sharey="col")
+    size = (width, 0.5 + 1.9 * len(penalties) + legend_height(len({name[0] for name, _ in chosen}), width))
+    figure, axes = panels(len(penalties), len(meters), size, sharex=True, sharey="col")
     for line, penalty in zip(axes, penalties, strict=True):
-        for axis, (column, what) in zip(line, METERS.items(), strict=True):
+        for axis, (column, what) in zip(line, meters.items(), strict=True):
             for (measure, of, _), cells in sorted(chosen, key=lambda item: item[0][0]):
                 if of == penalty:
-                    _trace(axis, cells, measure, column)
-            if column != "ewc_penalty_ratio":
-                for limit in (1, 2):
-                    axis.axhline(limit, color="#444444", linestyle="--", linewidth=0.8, zorder=1)
-            axis.set_yscale("log")
+                    _trace(axis, cells, measure, column, over)
+            for limit in LIMITS.get(column, ()):
+                axis.axhline(limit, color="#444444", linestyle="--", linewidth=0.8, zorder=1)
+            if column == "ewc_task_left":
+                axis.set_ylim(0, 1.05)
+            else:
+                axis.set_yscale("log")
             axis.set_title(f"{penalty}: {what}")
-    label_outside(axes, "task", "")
+    label_outside(axes, below, "")
     _whole_numbers(axes[0, 0].xaxis)
-    figure.suptitle(where, fontsize=8)
     share_legend(figure, axes)
     return figure
 
 
-def _trace(axis, cells, measure, column):
-    once = cells[(cells["after_task"] > 1) & (cells["on_task"] == 1)]
-    values = once[column].where(once[column] > 0)  # a logarithmic axis knows no 0
-    by_task = values.groupby(once["after_task"])
-    median = by_task.median()
-    axis.plot(median.index, median, label=measure, **style(measure))
-    axis.fill_between(median.index, by_task.min(), by_task.max(), color=style(measure)["color"], alpha=0.15, lw=0)
+def _trace(axis, cells, measure, column, over):
+    values = cells[column].where(np.isfinite(cells[column]) & (cells[column] > 0))  # a logarithmic axis knows no 0
+    by_place = values.groupby(cells[over])
+    median = by_place.median()
+    every = max(1, len(median) // 8)
+    axis.plot(median.index, median, label=measure, markevery=every, **style(measure))
+    axis.fill_between(median.index, by_place.min(), by_place.max(), color=style(measure)["color"], alpha=0.15, lw=0)
 
 
 @house_style
@@ -225,16 +247,10 @@ def _whole_numbers(axis):
     axis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
-def _of_one_run(frame):
-    """Name the run that rows are of, and give them back."""
-    runs = frame["run"].unique()
-    if len(runs) != 1:
-        raise ValueError(
-            f"Expected rows of one run, received {len(runs)} ({', '.join(map(str, runs[:5]))}). Choose one: "
-            "frame[frame['run'] == name]."
-        )
-    first = frame.iloc[0]
-    return f"{first['sequence']}, {first['model']}, {first.get('protocol', 'unknown')} protocol", frame
+def _where(frame):
+    """Name the one run that rows are of."""
+    first = of_one_run(frame)
+    return f"{first['sequence']}, {first['model']}, {first.get('protocol', 'unknown')} protocol"
 
 
 def _best_of(frame):

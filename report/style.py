@@ -47,6 +47,7 @@ STYLES = {
     "wanda": ("sky", "dotted", "o"),
     "adam_second_moment": ("purple", "solid", "<"),
     "deletion": ("orange", "dashed", "X"),
+    "uniform": ("olive", "dotted", "p"),
 }
 """Colour, line and marker of the known measures; no two agree in all three."""
 

@@ -1,14 +1,17 @@
 """The notebooks run from top to bottom, as a user runs them, on the backend that is being tested."""
 
 import ast
+import math
 import pathlib
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
 import report
 from report.columns import ROW
+from report.fine_tuning import COLUMNS, IMPORTANCES, METER
 
 HERE = pathlib.Path(__file__).parents[1]
 TINY = {
@@ -120,6 +123,38 @@ def test_sequential_searches_shows_and_reads_again(folder):
     again = execute("sequential.ipynb", folder, **(SEQUENCE | only_read))
     assert pictures(again) == 3 and "to do" not in printed(again)
     assert next(out.glob("*.csv")).read_bytes() == before and not (folder / "nothing").exists()
+
+
+def fine_tuned(folder):
+    """Write a run of fine-tuning with two seeds, and its importances, as if it had been computed; return its file."""
+    methods = [("none", "none", 0.0), *(("mas", p, s) for p in ("plain", "stabilized") for s in (1.0, 10.0))]
+    rows = [
+        {"run": "prose-python", "model": "gpt", "old_text": "prose", "new_text": "python", "measure": measure,
+         "penalty": penalty, "strength": strength, "seed": seed, "step": step, "seconds": 1.0, "status": "ok",
+         "old_loss": 2 + step / (20 + 5 * strength) + 0.01 * seed, "new_loss": 3 - step / (20 + strength)}
+        | dict.fromkeys(METER, strength * (1 + step))
+        for measure, penalty, strength in methods for seed in (0, 1) for step in (0, 10, 20)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    for text in ("old", "new"):
+        frame[f"{text}_perplexity"] = frame[f"{text}_loss"].map(math.exp)
+    frame[COLUMNS].to_csv(folder / "prose-python.csv", index=False)
+    kinds = [("embedding", 90, 1.0, 5.0), ("dense", 10, 2.0, 50.0)]
+    importances = [("prose-python", "mas", seed, kind, kind, *values) for seed in (0, 1) for kind, *values in kinds]
+    pd.DataFrame(importances, columns=IMPORTANCES).to_csv(folder / "prose-python-importances.csv", index=False)
+    return folder / "prose-python.csv"
+
+
+def test_fine_tuning_shows_what_was_run(tmp_path):
+    files = {"files": [str(fine_tuned(tmp_path))], "out": str(tmp_path / "nothing")}
+    notebook = execute("finetuning.ipynb", tmp_path, figures=str(tmp_path / "figures"), **files)
+    written = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert written == {f"{name}-prose-python" for name in ("frontiers", "steps", "spread", "pull")}
+    assert {path.stem for path in (tmp_path / "figures").glob("*.tex")} == {"at-equal-new", "spread"}
+    assert pictures(notebook) == 4 and "p_holm" in printed(notebook) and not (tmp_path / "nothing").exists()
+
+
+# The notebook that trains, in small, belongs here: test_fine_tuning_runs_shows_and_reads_again.
 
 
 @pytest.mark.parametrize("name", [path.name for path in sorted(HERE.glob("*.ipynb"))])
