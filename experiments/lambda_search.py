@@ -1,5 +1,6 @@
 """Find the strength (lambda) of the penalty that serves a measure best, and say how well it is known."""
 
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -195,9 +196,11 @@ class Estimate(NamedTuple):
 
 def estimate(
     sequence, measures, model=None, penalties=("plain", "stabilized"), strengths="auto", search_seeds=range(5),
-    report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, **settings,
+    report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, workers=1, gpus=0.0, **settings,
 ):  # fmt: skip
     """Say what `run` with the same arguments will cost, by the runs in its file or by timing the parts of one.
+
+    The seconds are those of one process, whatever `workers` says.
 
     Returns:
         Estimate.
@@ -227,7 +230,7 @@ def estimate(
 
 def run(
     sequence, measures, model=None, penalties=("plain", "stabilized"), strengths="auto", search_seeds=range(5),
-    report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, **settings,
+    report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, workers=1, gpus=0.0, **settings,
 ):  # fmt: skip
     """Choose the strength of each measure and penalty, and report the accuracy that it reaches.
 
@@ -235,8 +238,13 @@ def run(
     `report_seeds`, and its test accuracy reported; under the published one the test accuracy over `search_seeds` both
     chooses and reports. Every run is a row of `<out>/<run name>.csv`, and is not done again.
 
+    Where all searches have the same strengths, what they begin with is done together; then each measure and penalty
+    goes on by itself, a few runs at a time. Several workers are started anew for each such step, which takes some 10
+    seconds: they pay where a run takes longer.
+
     Args:
-        sequence, model, out, progress, **settings: as for `experiments.sequential.run`.
+        sequence, model, out, progress, workers, gpus, **settings: as for `experiments.sequential.run`. With
+            workers="join" every process makes the same search, and waits for the runs that others are doing.
         measures: list of str.
         penalties: list of str.
         strengths, precision, ratio: as for `search`; a dict from (measure, penalty), or from measure, gives each its
@@ -264,26 +272,33 @@ def run(
         )
     report_seeds = search_seeds if published else report_seeds
     runs = sequential.Sequential(sequence, model, out, seeds=search_seeds, **settings)
+
+    def rows_of(**varied):
+        runs.asking(**varied)
+        return _together(runs, progress, workers, gpus)
+
+    # The first search asks for all at once: runs that go together keep more workers busy, and read their data once.
+    at_first = [] if isinstance(strengths, dict) else [{"measures": measures, "penalties": penalties}]
     about, found = {}, {}
     for measure in measures:
         for penalty in penalties:
 
             def evaluate(strengths, seeds, measure=measure, penalty=penalty):
                 seeds = [s for s in search_seeds if s <= max(seeds)] if published else seeds
-                varied = {"measures": [measure], "penalties": [penalty], "strengths": strengths, "ends": False}
-                frame = runs.asking(seeds=seeds, **varied).run(progress=progress)
-                rows = _of(sequential.summary(frame), runs.settings.measures[0], penalty, strengths, seeds)
+                which = at_first.pop() if at_first else {"measures": [measure], "penalties": [penalty]}
+                summary = rows_of(**which, strengths=strengths, seeds=seeds, ends=False)
+                rows = _of(summary, importance.load(measure).name, penalty, strengths, seeds)
                 return {(r.strength, r.seed): r.validation_accuracy for r in rows.itertuples()}
 
             own = _own(strengths, measure, penalty)
             best = found[measure, penalty] = search(evaluate, own, search_seeds, precision, ratio)
-            runs.asking(measures=[measure], penalties=[penalty], strengths=[best.strength], seeds=report_seeds)
-            runs.run(progress=progress)
+            own = {"measures": [measure], "penalties": [penalty], "strengths": [best.strength]}
+            rows_of(**own, seeds=report_seeds, ends=True)
             about[runs.settings.measures[0], penalty] = {
                 "strength": best.strength, "not_worse": best.not_worse, "search_accuracy": best.accuracy,
                 "search_seeds": best.seeds,
             }  # fmt: skip
-    summary = sequential.summary(runs.asking(seeds=report_seeds, ends=True).run(progress=progress))
+    summary = rows_of(seeds=report_seeds, ends=True)
     about |= {(end.measure, end.penalty): {"strength": 0.0, "not_worse": ()} for end in sequential.ENDS}
     return _reported(summary, about, report_seeds), found
 
@@ -302,6 +317,15 @@ def _reported(summary, about, seeds):
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _together(runs, progress, workers, gpus):
+    """Do the runs that were asked for, wait for those that others are doing, and summarise all that are there."""
+    while True:
+        frame = runs.run(progress=progress, workers=workers, gpus=gpus)
+        if not any(runs.trials().values()):
+            return sequential.summary(frame)
+        time.sleep(1)
 
 
 def _own(strengths, measure, penalty):

@@ -40,7 +40,8 @@ class Lock:
 
         Args:
             wait: float. Seconds to try for.
-            **about: what the note says beside process, host, user and time; nothing: no note is written.
+            **about: what the note says beside process, host, user and time; nothing: no note is written. `since` may
+                be an earlier time, when the work began that this is a part of.
 
         Returns:
             bool. Whether it was free.
@@ -113,10 +114,14 @@ def alive(note):
     return True
 
 
+def now():
+    """Return the time as it stands in a note: UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
 def _me():
     try:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container may run under a number without a name
         user = str(os.getuid())
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return {"process": os.getpid(), "host": socket.gethostname(), "user": user, "since": now}
+    return {"process": os.getpid(), "host": socket.gethostname(), "user": user, "since": now()}

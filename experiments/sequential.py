@@ -89,7 +89,10 @@ class Sequential:
         about = {key: value for key, value in about.items() if key not in self.settings.VARIED}
         self.store = Store(
             out, self.settings.name, COLUMNS, KEY,
-            {"settings": about, "classes": first.classes, "xla": structure.xla(trial)},
+            {
+                "settings": about, "classes": first.classes, "xla": structure.xla(trial),
+                "data_sha256": {task: base.digest for task, base in sorted(sequence.bases.items())},
+            },
         )  # fmt: skip
         self._learners, self._placed = {}, {}
         self._replicas = replicas.Replicas(self)

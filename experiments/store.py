@@ -32,10 +32,11 @@ class Store:
         columns: list of str.
         key: list of str. The columns that name a cell; no two rows share them.
         about: dict or None. What the settings file says beside versions, backend, device and commit; None: there is no
-            settings file.
+            settings file. Its "data_sha256" holds a digest of each data set's contents, by name.
 
     Raises:
-        ValueError: the file has other columns, rows of another run, or cells twice, or was written by a later version.
+        ValueError: the file has other columns, rows of another run, or cells twice, was written by a later version, or
+            its rows come from other data.
         OSError: the folder cannot be written.
     """
 
@@ -50,7 +51,7 @@ class Store:
         self._columns, self._key, self._about = list(columns), list(key), about
         self._main = self._table = _Table(self.path, self._columns, name)
         self._check_folder()
-        self._check_schema()
+        self._check_settings()
         self.refresh()
 
     @property
@@ -104,8 +105,13 @@ class Store:
         self._table.close()
 
     def write_settings(self):
-        """Write the settings file, if there is to be one."""
+        """Write the settings file, if there is to be one.
+
+        Raises:
+            ValueError: another process has begun this run with other data.
+        """
         if self._about is not None:
+            self._check_settings()
             about = {"schema": SCHEMA, **self._about, **provenance()}
             write_atomically(self.settings_path, json.dumps(about, indent=2).encode() + b"\n")
 
@@ -156,15 +162,26 @@ class Store:
                 f"Expected a folder that can be written, received {self.folder}. Choose another `out`."
             )
 
-    def _check_schema(self):
+    def _check_settings(self):
         try:
-            schema = json.loads(self.settings_path.read_text(encoding="utf-8")).get("schema", SCHEMA)
+            about = json.loads(self.settings_path.read_text(encoding="utf-8"))
+            schema, before = about.get("schema", SCHEMA), about.get("data_sha256", {})
         except (OSError, ValueError, AttributeError):
             return  # it is written anew with the first row
         if schema > SCHEMA:
             raise ValueError(
                 f"Expected {self.settings_path} to be of schema {SCHEMA} or earlier, received {schema}: it was written "
                 "by a later version. Update, or choose another `out`."
+            )
+        # Any data may be given under any name (a small stand-in for MNIST, a folder of pictures), so there is no right
+        # digest to compare with; but the rows of one run must come from the same data.
+        now = (self._about or {}).get("data_sha256", {})
+        changed = [name for name in now if before.get(name, now[name]) != now[name]]
+        if changed:
+            raise ValueError(
+                f"Expected the data that the rows of {self.path} come from, received others for {', '.join(changed)}: "
+                f"their contents (data_sha256 in {self.settings_path.name}) have changed since. Put the earlier data "
+                "back, or choose another `out`."
             )
 
 

@@ -99,6 +99,7 @@ class Grid:
             "settings": self.settings.as_dict(),
             **self.chance,
             "classes": first.classes,
+            "data_sha256": {self.settings.task: first.digest},
             "xla": structure.xla(self._model),
         }
         self.store = Store(out, self.settings.name, COLUMNS, KEY, about)

@@ -73,7 +73,7 @@ def join(job, only=None):
                     lock = None
                 missing = {name: m for name, m in desk.missing().items() if only in (None, name)}
                 if missing and begun is None:
-                    begun = desk.progress()
+                    begun = {**desk.progress(), "since": locks.now()}  # the rate is that since then, over all trials
                     job.stores[0].write_settings()
                 lock = next((lock for name in missing if (lock := desk.lock(name)).take(**begun)), None)
                 if lock is None:

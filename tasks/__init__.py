@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from engine import variants
+from tasks import _data
 from tasks._loaded import LoadedTask
 
 __all__ = ["LoadedTask", "Task", "load", "names"]
@@ -96,6 +97,7 @@ def load(name, *, labels=None, validation=0.1, seed=0, **options):
         classes = int(np.max(y_train, initial=0)) + 1
     x_train, y_train = _checked(name, "training", x_train, y_train, classes)
     x_test, y_test = _checked(name, "test", x_test, y_test, classes)
+    digest = _data.digest(_exact(x_train), y_train, _exact(x_test), y_test)
     if labels is not None:
         labels = _checked_labels(name, labels, classes, y_train)
         x_train, y_train = _subset(x_train, y_train, labels)
@@ -110,7 +112,7 @@ def load(name, *, labels=None, validation=0.1, seed=0, **options):
         x_train, x_validation, x_test = _scaled(x_train), _scaled(x_validation), _scaled(x_test)
 
     arrays = (x_train, y_train, x_validation, y_validation, x_test, y_test)
-    return LoadedTask(name, *arrays, classes=classes, builders=dict(definition.models))
+    return LoadedTask(name, *arrays, classes=classes, builders=dict(definition.models), digest=digest)
 
 
 def _check_options(name, read, options):
@@ -183,6 +185,11 @@ def _held_out(x, y, classes, validation, seed):
             f"Expected a validation fraction and a seed that split {len(y)} training examples into two parts with "
             f"every label in both, received validation={validation!r}, seed={seed!r}: {error}"
         ) from error
+
+
+def _exact(x):
+    """Return inputs as every machine reads them: the last bits of double precision depend on the processor."""
+    return x if x.dtype == np.uint8 else x.astype("float32")
 
 
 def _scaled(x):

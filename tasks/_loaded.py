@@ -19,6 +19,8 @@ class LoadedTask:
             targets `(examples, 1)`.
         classes: int, how many labels there are; None for regression.
         builders: dict from a model's name to the function that builds it; see `Task`.
+        digest: str. sha256 of all that the task has read, before labels were chosen and examples held out: the same for
+            every seed. Data that were exchanged or changed have another.
     """
 
     name: str
@@ -30,6 +32,7 @@ class LoadedTask:
     y_test: np.ndarray
     classes: int | None
     builders: dict
+    digest: str
 
     def __repr__(self):
         parts = [f"{len(self.x_train)} training, {len(self.x_validation)} validation, {len(self.x_test)} test examples"]

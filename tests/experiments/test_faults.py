@@ -7,9 +7,11 @@ import pathlib
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 from grid_runs import ROWS_OF_A_CHECKPOINT, run, same
 
+from engine import variants
 from experiments import store, threshold_grid
 from experiments.checkpoints import Checkpoints
 from experiments.store import Store
@@ -136,6 +138,24 @@ def test_garbage_in_a_csv_is_told_of(tmp_path, line, message):
     with pytest.raises(ValueError, match=message):
         opened(tmp_path)
     assert made.path.read_bytes() == before
+
+
+def test_a_run_on_data_that_were_changed_is_not_gone_on_with(tmp_path, monkeypatch, finished):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    (path,) = tmp_path.glob("*.csv")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-20]))
+    before, read = path.read_bytes(), variants.load("tasks", "iris", "TASK").read
+
+    def changed():
+        x_train, *others = read()
+        return np.where(np.arange(len(x_train))[:, None] == 3, 0.5, x_train), *others
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.iris.TASK", variants.load("tasks", "iris", "TASK")._replace(read=changed))
+        with pytest.raises(ValueError, match=r"received others for iris: .* Put the earlier data back"):
+            run(tmp_path)
+    assert path.read_bytes() == before
+    same(run(tmp_path), finished[1])
 
 
 def test_windows_line_ends_are_read_and_become_ours(tmp_path, finished):

@@ -168,6 +168,27 @@ def test_the_settings_file_says_what_a_result_depends_on(tmp_path):
     assert about["device"] and "commit" in about
 
 
+def test_rows_of_other_data_are_refused(tmp_path):
+    def with_data(**digests):
+        return opened(tmp_path, about={"data_sha256": digests} if digests else {})
+
+    made, late = with_data(mnist="aa", cifar10="bb"), with_data(mnist="cc", cifar10="bb")
+    made.append(ROWS[:1])
+    made.close()
+    message = r"the rows of .*run.csv come from, received others for mnist: .*data_sha256 in run.json.* another `out`"
+    with pytest.raises(ValueError, match=message):
+        with_data(mnist="cc", cifar10="bb")
+    with pytest.raises(ValueError, match=message):
+        late.append(ROWS[1:])  # it was opened before the other's first row
+    assert made.path.read_text().count("\n") == 2
+    again = with_data(cifar10="bb", mnist="aa")
+    again.append(ROWS[1:])
+    again.close()
+    # What was written before digests were goes on.
+    with_data().write_settings()
+    assert with_data(mnist="cc").done == again.done
+
+
 def test_writing_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "file"
     store.write_atomically(path, b"old")

@@ -25,3 +25,7 @@ def test_killed_runs_end_in_the_same_files(tmp_path):
     assert tortured.kills == {"row": 1, "checkpoint": 1, "time": 0}
     assert found["runs"] >= 1 and found["rows"] >= 90
     assert found["lost"] == found["doubled"] == found["different"] == 0
+    assert torture.sentence([tortured]) == (
+        f"2 kills (2 of a grid; 1 inside the write of a row, 1 inside that of a checkpoint, 0 at any time): "
+        f"{found['runs']} runs, {found['rows']:,} rows, 0 lost, 0 doubled, 0 different."
+    )

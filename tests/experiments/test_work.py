@@ -102,6 +102,15 @@ def test_all_trials_are_done_and_nothing_is_left_behind(tmp_path, way):
     assert job.trained == list(TRIALS) and (tmp_path / "run.json").stat().st_mtime_ns == before
 
 
+def test_notes_of_all_trials_tell_since_when_and_with_how_many_rows_the_work_began(tmp_path, monkeypatch):
+    times = iter(f"2020-01-01T00:00:{second:02}+00:00" for second in range(60))
+    monkeypatch.setattr(locks, "now", lambda: next(times))
+    notes = []
+    work.join(Job(tmp_path, lambda trial, cell: notes.append(locks.Lock(tmp_path / "checkpoints/run", trial).note())))
+    assert len(notes) == 9 and len({note["since"] for note in notes}) == 1
+    assert {(note["done"], note["asked"]) for note in notes} == {(0, 9)}
+
+
 @pytest.mark.parametrize("first", [alone, joined])
 @pytest.mark.parametrize("then", [work.alone, work.join])
 def test_after_a_kill_it_goes_on(tmp_path, first, then):

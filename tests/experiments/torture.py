@@ -3,9 +3,11 @@
 Every attempt is a process of its own, which SIGKILL ends after a random time, or inside the write of a row, of a
 checkpoint, or of the renaming that makes a checkpoint count. When a run is complete, its CSVs are compared with those
 of a run that nothing interrupted, as text and cell by cell, without the column of seconds; then the next run begins.
+The last line says what came of it all.
 """
 
 import argparse
+import collections
 import csv
 import multiprocessing
 import os
@@ -15,9 +17,11 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 
 import keras
+from tqdm.auto import tqdm
 
 from experiments import sequential, threshold_grid
 
@@ -30,6 +34,7 @@ SEQUENTIAL = {
     "sequence": "permuted_digits", "measures": ["synaptic_intelligence"], "penalties": ["stabilized"],
     "strengths": [3.0], "epochs": 2, "options": {"tasks": 3}, "seeds": [0, 1],
 }  # fmt: skip
+JOBS = {"grid": "a grid", "honest": "a sequence", "published": "a sequence as published"}
 KINDS = ("row", "checkpoint", "time", "time", "time")
 
 
@@ -49,6 +54,7 @@ def run(job, out):
 
 
 def attempt(job, out, fuse, started):
+    tqdm.set_lock(threading.RLock())  # its own outlives a kill, and Python warns of it after the last line
     if fuse[0] != "time":
         light(*fuse)
     started.set()
@@ -160,26 +166,38 @@ def table(path):
     return found
 
 
+def sentence(done):
+    """Say in one sentence what came of it: how often which jobs were killed, where, and what was found at their ends.
+
+    Args:
+        done: list of Torture.
+    """
+    jobs = ", ".join(f"{sum(each.kills.values())} of {JOBS[each.job]}" for each in done)
+    kills = sum((collections.Counter(each.kills) for each in done), collections.Counter())
+    found = sum((collections.Counter(each.found) for each in done), collections.Counter())
+    return (
+        f"{kills.total()} kills ({jobs}; {kills['row']} inside the write of a row, {kills['checkpoint']} inside that "
+        f"of a checkpoint, {kills['time']} at any time): {found['runs']} runs, {found['rows']:,} rows, "
+        f"{found['lost']} lost, {found['doubled']} doubled, {found['different']} different."
+    )
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--grid", type=int, default=50, help="times to kill a grid")
     parser.add_argument("--sequential", type=int, default=20, help="times to kill sequential runs")
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     asked = parser.parse_args(arguments)
-    wrong = 0
+    done = []
     half = asked.sequential // 2
     with tempfile.TemporaryDirectory() as folder:
-        for job, times in (("grid", asked.grid), ("honest", asked.sequential - half), ("published", half)):
+        for job, times in zip(JOBS, (asked.grid, asked.sequential - half, half), strict=True):
             if not times:
                 continue
-            tortured = Torture(job, pathlib.Path(folder), asked.seed)
-            found = tortured.kill(times, told=lambda text: print(text, file=sys.stderr, flush=True))
-            kills = ", ".join(f"{count} by {kind}" for kind, count in tortured.kills.items())
-            print(
-                f"{job}: killed {times} times ({kills}); {', '.join(f'{v} {k}' for k, v in found.items())}", flush=True
-            )
-            wrong += found["lost"] + found["doubled"] + found["different"]
-    return int(wrong > 0)
+            done.append(Torture(job, pathlib.Path(folder), asked.seed))
+            done[-1].kill(times, told=lambda text: print(text, file=sys.stderr, flush=True))
+    print(sentence(done), flush=True)
+    return int(any(each.found[what] for each in done for what in ("lost", "doubled", "different")))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """The search for the best strength, on made-up accuracies and on real runs."""
 
 import doctest
+import re
+import types
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from experiments import lambda_search, sequential
+from experiments import crew, lambda_search, sequential, work
 
 
 class Bench:
@@ -127,6 +130,41 @@ def test_chosen_on_validation_and_reported_on_test_with_other_seeds(tmp_path):
     assert table["strength"]["magnitude"] == best.strength and table["seeds"].eq(2).all()
     assert table["test_accuracy"]["joint"] > table["test_accuracy"]["none"]
     assert len(summary) == 2 * 2 + 2 + 2 * 2  # the search, the report, two ends
+
+
+def test_workers_find_what_one_process_finds(tmp_path, monkeypatch):
+    steps, start = [], crew.start
+
+    def recorded(runs, workers, *rest):
+        steps.append((workers, sum(map(len, runs.trials().values()))))
+        start(runs, workers, *rest)
+
+    monkeypatch.setattr(crew, "start", recorded)
+    given = {"penalties": ["stabilized"], "strengths": [0.01, 3.0], "search_seeds": [0, 1], "report_seeds": [2]}
+    one, _ = lambda_search.run("permuted_digits", ["random", "magnitude"], out=tmp_path, **given, **SMALL)
+    # The search of both measures at once; the report of one, with the two ends; nothing left to search; the other's.
+    assert steps == [(1, 2 * 2 * 2), (1, 1 + 2), (1, 0), (1, 1), (1, 0)]
+    (path,) = tmp_path.glob("*.csv")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not re.search(r"magnitude,.*,[01],\d,\d,", line)))
+    steps.clear()
+    two, _ = lambda_search.run("permuted_digits", ["magnitude"], out=tmp_path, workers=2, **given, **SMALL)
+    assert steps == [(2, 2 * 2), (2, 0), (2, 0)]
+    # The workers compile with XLA, and have one thread each: an image more or less.
+    pd.testing.assert_frame_equal(two, one[1:].reset_index(drop=True), check_exact=False, rtol=0, atol=0.01)
+    assert list(two["strength"]) == list(one["strength"][1:]) and two["seeds"].eq(1).all()
+
+
+def test_who_joins_a_search_waits_for_the_runs_of_others(tmp_path, monkeypatch):
+    given = {"penalties": ["stabilized"], "strengths": [0.01, 3.0], "search_seeds": [0, 1], "report_seeds": [2]}
+    runs = sequential.Sequential(
+        "permuted_digits", out=tmp_path, **{k: v for k, v in SMALL.items() if k != "progress"}
+    )  # fmt: skip
+    held = work.Desk(runs).lock("magnitude-stabilized-3-seed-1")
+    assert held.take(done=0)
+    monkeypatch.setattr(lambda_search, "time", types.SimpleNamespace(sleep=lambda seconds: held.release()))
+    table, found = lambda_search.run("permuted_digits", ["magnitude"], out=tmp_path, workers="join", **given, **SMALL)
+    assert found["magnitude", "stabilized"].seeds == 2 and table["seeds"].eq(1).all()
 
 
 def test_an_estimate_counts_what_is_missing(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Runs of sequential learning: what they record, that they are what they say, and that they go on after a kill."""
 
+import json
+
 import keras
 import numpy as np
 import pandas as pd
@@ -43,6 +45,8 @@ def test_every_run_has_a_row_for_each_task_seen(tmp_path):
     more = run(tmp_path, seeds=[3, 4], strengths=[300.0, 6.0], ends=False)
     assert len(more) == len(frame) + 3 * 3 and len(list(tmp_path.glob("*.csv"))) == 1
     pd.testing.assert_frame_equal(more[: len(frame)], frame)
+    about = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert about["data_sha256"] == {"digits": sequences.load("permuted_digits").first.digest}
 
 
 def test_a_run_is_what_a_plain_loop_does(tmp_path):

@@ -69,6 +69,7 @@ def test_seed_draws_the_split_and_nothing_else(name):
     assert not np.array_equal(first.x_train, other.x_train)
     assert counted(first.x_validation) != counted(other.x_validation)
     assert np.array_equal(first.x_test, other.x_test) and np.array_equal(first.y_test, other.y_test)
+    assert first.digest == other.digest == tasks.load(name, validation="test").digest
 
 
 @EVERY_TASK

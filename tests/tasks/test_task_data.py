@@ -119,6 +119,20 @@ def test_arrays_of_other_shapes_or_types(folder, key, array, message):
     assert "expected uint8 images ('examples', 28, 28, 1) or ('examples', 28, 28) and as many integer labels" in found
 
 
+@pytest.mark.parametrize("key, place", [("x_train", (3, 5, 5)), ("y_train", 0), ("x_test", (0, 0, 0)), ("y_test", 9)])
+def test_the_digest_tells_of_one_value_and_not_of_the_packing(folder, key, place):
+    np.savez(folder / "mnist.npz", **ARRAYS)
+    before = tasks.load("mnist", validation="test").digest
+    assert before == tasks.load("mnist", labels=[1, 2], validation="test").digest and len(before) == 64
+    with_channels = {k: a[..., np.newaxis] if k[0] == "x" else a.astype("uint8") for k, a in ARRAYS.items()}
+    np.savez_compressed(folder / "mnist.npz", **with_channels)
+    assert tasks.load("mnist", validation="test").digest == before
+    changed = ARRAYS[key].copy()
+    changed[place] = 7
+    np.savez(folder / "mnist.npz", **{**ARRAYS, key: changed})
+    assert tasks.load("mnist", validation="test").digest != before
+
+
 def test_grey_images_are_no_cifar10(folder):
     np.savez(folder / "cifar10.npz", **ARRAYS)
     assert "('examples', 32, 32, 3) and" in damaged(folder, "cifar10")
