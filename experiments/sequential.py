@@ -5,21 +5,19 @@ far says how well it is still known. Two ends stand beside them: no protection (
 tasks at once (measure "joint").
 """
 
-import dataclasses
 import re
 import time
 import warnings
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 import importance
 from consolidation import ElasticWeightConsolidation, Stability, find
 from engine import backend, evaluation, structure, training, wrapper
 from experiments import checkpoints, crew, replicas
+from experiments.job import Job
 from experiments.settings import SequentialSettings
 from experiments.store import Store
 from experiments.threshold_grid import custom_name, second_time
@@ -50,7 +48,7 @@ class Protection(NamedTuple):
 ENDS = (Protection("none", "none", 0.0), Protection("joint", "none", 0.0))
 
 
-class Sequential:
+class Sequential(Job):
     """Runs of sequential learning: settings, files, and compiled models.
 
     Args:
@@ -68,7 +66,12 @@ class Sequential:
     Raises:
         ValueError: a setting that cannot be; a model that does not fit the tasks.
         OSError: a folder that cannot be written.
+
+    With several workers the unit of work is one run; under the published protocol, in which one run goes on from
+    another, all seeds of one protection.
     """
+
+    PARTS = ("data", "training", "scoring", "evaluating")
 
     def __init__(self, sequence, model=None, out="data", **settings):
         settings["sequence"] = sequence
@@ -98,61 +101,6 @@ class Sequential:
         self._replicas = replicas.Replicas(self)
         self.timings = {}
 
-    def asking(self, **varied):
-        """Ask for other runs from now on; their rows join the same file, and compiled models serve them too.
-
-        Args:
-            **varied: of `measures`, `penalties`, `strengths`, `ends` and `seeds`, those that change.
-
-        Returns:
-            This object.
-
-        Raises:
-            ValueError: a setting that decides the run's name, or that cannot be.
-        """
-        others = sorted(set(varied) - self.settings.VARIED)
-        if others:
-            raise ValueError(
-                f"Expected only settings that are columns of the rows ({', '.join(sorted(self.settings.VARIED))}), "
-                f"received {', '.join(others)}. Make another Sequential for them."
-            )
-        self.settings = dataclasses.replace(self.settings, **varied)
-        return self
-
-    def run(self, watch=None, progress=True, workers=1, gpus=0.0):
-        """Do the runs that are missing, writing the rows of every task as soon as they are there.
-
-        Safe to interrupt at any time: called again, in this process or another, it goes on after the last task that was
-        learnt, and does the runs that are missing.
-
-        Args:
-            watch: callable or None. Called as `watch(frame)` with all rows so far after every run.
-            progress: bool. Whether to show a bar.
-            workers, gpus: as for `experiments.threshold_grid.Grid.run`. The unit of work is one run; under the
-                published protocol, in which one run goes on from another, all seeds of one protection.
-
-        Returns:
-            pandas.DataFrame. All rows with these settings, also of runs with other measures, penalties, strengths and
-            seeds.
-
-        Raises:
-            experiments.locks.Busy: another process is writing this run; says which, and since when.
-            OSError: a full disk or a folder that vanished; what was written before is whole.
-        """
-        start = time.perf_counter()
-        self.timings = dict.fromkeys(("data", "training", "scoring", "evaluating"), 0.0)
-        self.store.refresh()
-        todo = sum(map(len, self.trials().values()))
-        self._bar = tqdm(total=todo, desc="runs", unit="run", disable=not progress or not todo)
-        self._watch = watch
-        try:
-            crew.start(self, workers, self._look, gpus)
-        finally:
-            self._bar.close()
-            self.store.close()
-        self.timings["total"] = time.perf_counter() - start
-        return self.store.frame()
-
     def seconds(self):
         """Say about how many seconds one run takes.
 
@@ -175,11 +123,6 @@ class Sequential:
             steps += [(tasks - 1, lambda: self.scores(learner, protection, x, y, s.seeds[0]))]
         return sum(times * second_time(step) for times, step in steps)
 
-    @property
-    def stores(self):
-        """The files that rows go to; see `experiments.work`."""
-        return [self.store]
-
     def wanted(self):
         """Return the keys of all rows that were asked for: set of tuples of str."""
         return {self.store.key_of(cell) for run in self._pairs() for cell in _cells(*run, self._tasks)}
@@ -192,7 +135,7 @@ class Sequential:
         """
         found, done = {}, self.store.done
         for protection, seed in self._pairs():
-            name = f"{_file_name(protection)}-all" if self.carries else f"{_file_name(protection)}-seed-{seed}"
+            name = f"{file_name(protection)}-all" if self.carries else f"{file_name(protection)}-seed-{seed}"
             runs = found.setdefault("replicas" if self.settings.replicas > 1 else name, [])
             if any(self.store.key_of(cell) not in done for cell in _cells(protection, seed, self._tasks)):
                 runs.append((protection, seed))
@@ -208,29 +151,16 @@ class Sequential:
             raise ValueError(crew.NEEDS_A_NAME.format(model=self.settings.model))
         return {"kind": "sequential", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
 
-    def _look(self):
-        """Show what other processes have written since."""
-        self.store.refresh()
-        self._bar.n = self._bar.total - sum(map(len, self.trials().values()))
-        self._bar.refresh()
-        if self._watch:
-            self._watch(self.store.frame())
-
     def do(self, missing):
         """Do the runs that are missing of a trial; see `trials`."""
         self._done = self.store.done
         if self.settings.replicas > 1:
-            self._replicas.run(missing, self._finished)
+            self._replicas.run(missing, self.finished)
             return
         for protection, seed in missing:
-            self._bar.set_postfix_str(f"{protection.measure}, {protection.penalty}, {protection.strength:g}")
+            self.begun(protection)
             self._reach(protection, seed)
-            self._finished(1)
-
-    def _finished(self, count):
-        self._bar.update(count)
-        if self._watch:
-            self._watch(self.store.frame())
+            self.finished()
 
     def _pairs(self):
         """List the (protection, seed) that were asked for, in the order in which they are to be run."""
@@ -272,7 +202,7 @@ class Sequential:
     def leading_to(self, protection, seed):
         """Return the seeds to run, up to this one, and the optimizer's state that the first of them goes on from."""
         seeds = self.settings.seeds
-        kept = self._checkpoints(_file_name(protection))
+        kept = self._checkpoints(file_name(protection))
         first = seeds.index(seed)
         carried = None
         while first > 0 and carried is None:
@@ -283,7 +213,7 @@ class Sequential:
 
     def keep(self, protection, seed, state):
         """Keep the optimizer's state at the end of a run, for the next seed."""
-        self._checkpoints(_file_name(protection)).save(seed, state)
+        self._checkpoints(file_name(protection)).save(seed, state)
 
     def _checkpoints(self, name):
         return checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / name)
@@ -325,7 +255,7 @@ class Sequential:
 
     def _train_in_turn(self, learner, sequence, protection, seed):
         s = self.settings
-        kept = self._checkpoints(f"{_file_name(protection)}-seed-{seed}")
+        kept = self._checkpoints(f"{file_name(protection)}-seed-{seed}")
         reached, arrays = kept.latest(self._written(protection, seed))
         if reached:
             learner.restore(arrays)
@@ -423,15 +353,6 @@ class Sequential:
         missing = [row for row in rows if self.store.key_of(row) not in self._done]
         self.store.append(missing)
         self._done |= {self.store.key_of(row) for row in missing}
-
-    @contextmanager
-    def timed(self, what):
-        """Open a context whose seconds are added to `timings`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[what] = self.timings.get(what, 0.0) + time.perf_counter() - start
 
 
 class _Learner:
@@ -586,7 +507,7 @@ def _cells(protection, seed, tasks):
             yield {**protection._asdict(), "seed": seed, "after_task": after, "on_task": on}
 
 
-def _file_name(protection):
+def file_name(protection):
     """Name the files of a protection; different strengths have different names."""
     strength = f"{protection.strength:g}"
     strength = strength if float(strength) == protection.strength else repr(protection.strength)

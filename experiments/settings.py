@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -223,6 +225,100 @@ class SequentialSettings(Settings):
             raise ValueError(f"Expected decay from 0 to 1, received {self.decay!r}.")
         if self.protocol == "published" and self.optimizer == "adam":
             put(self, "optimizer_options", {"epsilon": 1e-8, **self.optimizer_options})
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuningSettings(Settings):
+    """What a run of fine-tuning does. Measures, penalties, strengths and seeds are no part of its name.
+
+    Attributes:
+        old: str. The text that the model knows: a file in `tasks/texts/`, or the path of a text file.
+        new: str. The text that it is fine-tuned on, likewise.
+        model: str. "gpt", or a GPT-2 preset of KerasHub, by name or folder.
+        measures: tuple of str. Files in `importance/`, with options if wanted; none that watches training.
+        penalties: tuple of str. Among "plain", "stabilized" and "decoupled".
+        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        scaled: bool. Whether importances are divided by their mean over all weights, so that one grid of strengths
+            serves all measures.
+        sequence_length: int. Tokens.
+        batch_size: int. Sequences.
+        pretraining_steps: int or None. On the old text; None: 2000, or 0 for a preset.
+        pretraining_rate: float. Learning rate (Adam).
+        steps: int. Of fine-tuning.
+        every: int. Steps from one evaluation to the next; the last step is always one.
+        optimizer: str. A Keras optimizer's name, for fine-tuning.
+        learning_rate: float. Of it.
+        optimizer_options: dict. Further arguments of it.
+        examples: int. Sequences of the old text that measures look at.
+        per_token: bool. Whether an example is one token of a sequence; else the whole sequence, with the mean of its
+            tokens' losses.
+        evaluated: int. Sequences of each text's held-out part that losses are measured on.
+        model_options: dict. Of "gpt"; see `tasks.texts.language`.
+        seeds: tuple of int. Each with its own pretraining.
+    """
+
+    VARIED = frozenset({"seeds", "measures", "penalties", "strengths"})
+    NAMED_BY = ("about",)
+
+    old: str = "prose"
+    new: str = "python"
+    model: str = "gpt"
+    measures: tuple = ()
+    penalties: tuple = PENALTIES
+    strengths: tuple = ()
+    scaled: bool = True
+    sequence_length: int = 128
+    batch_size: int = 32
+    pretraining_steps: int | None = None
+    pretraining_rate: float = 2e-3
+    steps: int = 200
+    every: int = 20
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    optimizer_options: dict = dataclasses.field(default_factory=dict)
+    examples: int = 512
+    per_token: bool = False
+    evaluated: int = 128
+    model_options: dict = dataclasses.field(default_factory=dict)
+    seeds: tuple = (0,)
+
+    def __post_init__(self):
+        put = object.__setattr__
+        for name in ("old", "new", "model"):
+            put(self, name, str(getattr(self, name)))
+        if len(self.measures):
+            for name in ("measures", "penalties", "strengths"):
+                put(self, name, _several(name, getattr(self, name)))
+        put(self, "seeds", _several("seeds", self.seeds))
+        put(self, "measures", tuple(importance.load(measure).name for measure in self.measures))
+        for penalty in self.penalties:
+            thresholding.check_choice("penalties", penalty, PENALTIES)
+        put(self, "strengths", check_strengths(self.strengths))
+        for name in ("sequence_length", "batch_size", "steps", "every", "examples", "evaluated"):
+            _check_count(name, getattr(self, name))
+        _check_count("pretraining_steps", self.pretraining_steps, least=0, optional=True)
+        for seed in self.seeds:
+            _check_count("seeds", seed, least=0)
+        for name in ("pretraining_rate", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"Expected a {name} above 0, received {getattr(self, name)!r}.")
+        watching = [m for m in self.measures if importance.load(m).definition.observe is not None]
+        if watching:
+            raise ValueError(
+                f"Expected measures that need no record of the training, since the pretrained model is kept without "
+                f"one; received {', '.join(watching)}."
+            )
+
+    @property
+    def about(self):
+        """What the name begins with: the model, and what becomes of it."""
+        stems = [re.sub(r"[^A-Za-z0-9.]", "_", pathlib.Path(name).stem) for name in (self.model, self.old, self.new)]
+        return "{}-{}-to-{}".format(*stems)
+
+    @property
+    def checkpoints(self):
+        """The steps after which both texts are evaluated: every `every`, and the last."""
+        return sorted({*range(self.every, self.steps + 1, self.every), self.steps})
 
 
 def check_strengths(strengths):

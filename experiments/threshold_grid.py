@@ -325,7 +325,8 @@ class Grid:
         if first:
             wanted = np.full(len(self.settings.thresholds), np.nan)
             wanted[: len(thresholds)] = [
-                t if first.get(k) == i else np.nan for i, (t, k) in enumerate(zip(thresholds, keys, strict=True))
+                _ENDS.get(k, t) if first.get(k) == i else np.nan
+                for i, (t, k) in enumerate(zip(thresholds, keys, strict=True))
             ]
             with self._timed("evaluating"):
                 found = self._evaluator(self._evaluator.place(ranking.ranks), fill, wanted)
@@ -431,6 +432,11 @@ class _Throttled:
     def last(self):
         if self._watch:
             self._watch(self._store.frame())
+
+
+_ENDS = {"none": 0.0, "all": 1.0}
+"""Where nothing and where everything is replaced. Every ranking has these in common, whichever is evaluated first, and
+at whichever threshold its groups are used up."""
 
 
 def _cell_keys(ranking, replaced, participating):

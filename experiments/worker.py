@@ -18,12 +18,13 @@ def job(description):
     """Make the job that a description tells of.
 
     Args:
-        description: dict. `kind` ("grid" or "sequential"), `out`, and `settings` as JSON knows them.
+        description: dict. `kind` ("grid", "sequential" or "fine_tuning"), `out`, and `settings` as JSON knows them.
     """
     kind, out, settings = (description[name] for name in ("kind", "out", "settings"))
-    from experiments import sequential, threshold_grid  # which takes seconds
+    from experiments import fine_tuning, sequential, threshold_grid  # which takes seconds
 
-    return {"grid": threshold_grid.Grid, "sequential": sequential.Sequential}[kind](out=out, **settings)
+    jobs = {"grid": threshold_grid.Grid, "sequential": sequential.Sequential, "fine_tuning": fine_tuning.FineTuning}
+    return jobs[kind](out=out, **settings)
 
 
 def do(text, trial):

@@ -93,8 +93,8 @@ def read(text):
         found = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"Expected a text in UTF-8, received {path}, whose byte {error.start} ({error.object[error.start]:#04x}) is "
-            "none. Convert it first, for instance with iconv."
+            f"Expected a text in UTF-8, received {path}, whose byte {error.start} ({error.object[error.start]:#04x}) "
+            "is none. Convert it first, for instance with iconv."
         ) from error
     if not found.strip():
         raise ValueError(f"Expected a text, received {path}, in which there is none.")
@@ -120,8 +120,8 @@ def load(text, language, length):
     kept = round(len(tokens) * (1 - HELD_OUT))
     if len(tokens) - kept <= length or kept <= length:
         raise ValueError(
-            f"Expected a text whose last tenth is longer than a sequence of {length} tokens, received {str(text)!r} with "
-            f"{len(tokens)} tokens in all. Use a longer text, or a smaller sequence_length."
+            f"Expected a text whose last tenth is longer than a sequence of {length} tokens, received {str(text)!r} "
+            f"with {len(tokens)} tokens in all. Use a longer text, or a smaller sequence_length."
         )
     digest = hashlib.sha256(characters.encode()).hexdigest()[:16]
     return LoadedText(Path(text).stem, digest, length, tokens[:kept], tokens[kept:])

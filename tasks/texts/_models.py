@@ -110,8 +110,8 @@ def _preset(name):
         ) from error
     if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise ValueError(
-            f"Expected a folder with a preset of KerasHub (config.json, tokenizer.json, weights), received {name}, which "
-            "has no config.json. Write one with model.save_to_preset(folder)."
+            f"Expected a folder with a preset of KerasHub (config.json, tokenizer.json, weights), received {name}, "
+            "which has no config.json. Write one with model.save_to_preset(folder)."
         )
     try:
         # Importances are sums of squares of small numbers: half precision would lose most of them.

@@ -12,7 +12,7 @@ import aggregation
 import importance
 import tasks
 import thresholding
-from engine import backend, structure, training
+from engine import backend, evaluation, structure, training
 from experiments import threshold_grid
 
 THRESHOLDS = [0, 0.25, 0.6, 1]
@@ -183,3 +183,20 @@ def test_the_settings_file(case):
     assert about["chance_loss"] == pytest.approx(case.task.chance_loss)
     assert about["classes"] == case.task.classes
     assert about["chance_accuracy"] == (None if case.task.classes is None else pytest.approx(1 / 3))
+
+
+def test_where_all_is_replaced_every_ranking_is_evaluated_alike(tmp_path, monkeypatch):
+    """The three units are used up at 0.75; the rounding must not tell which ranking came first, or at what threshold."""
+    evaluate, asked = evaluation.Evaluator.__call__, []
+
+    def note(self, ranks, replacements, thresholds):
+        asked.extend(thresholds[~np.isnan(thresholds)].tolist())
+        return evaluate(self, ranks, replacements, thresholds)
+
+    monkeypatch.setattr(evaluation.Evaluator, "__call__", note)
+    frame = threshold_grid.run(
+        "iris", keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), out=tmp_path, progress=False,
+        measures=["magnitude"], levels=["unit"], thresholds=5, epochs=1,
+    )  # fmt: skip
+    assert frame["replaced_fraction"].tolist()[-2:] == [1.0, 1.0]
+    assert sorted(asked) == [0.0, 0.25, 0.5, 1.0]

@@ -144,9 +144,12 @@ class Torture:
             expected, received = (table(path) for path in (whole, out / whole.relative_to(self._whole)))
             self.found["doubled"] += sum(len(rows) - 1 for rows in received.values())
             self.found["lost"] += len(set(expected) ^ set(received))
-            self.found["different"] += sum(
-                rows[0] != received[key][0] for key, rows in expected.items() if key in received
-            )
+            different = [
+                (rows[0], received[k][0]) for k, rows in expected.items() if rows[0] != received.get(k, rows)[0]
+            ]
+            self.found["different"] += len(different)
+            for pair in different[:3]:
+                print("different: ", *pair, sep="\n    ", file=sys.stderr)
             self.found["rows"] += len(expected)
         left = [path for path in out.rglob("*") if path.suffix in (".part", ".holder") or "+" in path.name]
         left += [] if self.job == "published" else list(out.rglob("*.npz"))
