@@ -33,7 +33,7 @@ COLUMNS = [
 ]  # fmt: skip
 SPREAD_KEY = ["measure", "seed", "variable"]
 SPREAD = ["run", "model", *SPREAD_KEY, "kind", "size", "mean", "largest"]
-PRETRAINING_STEPS = 2000
+PRETRAINING_STEPS = 1500
 UNPROTECTED = ENDS[0]
 _AT_ONCE = 100
 """Steps of pretraining from one checkpoint to the next."""

@@ -242,7 +242,7 @@ class FineTuningSettings(Settings):
             serves all measures.
         sequence_length: int. Tokens.
         batch_size: int. Sequences.
-        pretraining_steps: int or None. On the old text; None: 2000, or 0 for a preset.
+        pretraining_steps: int or None. On the old text; None: 1500, or 0 for a preset.
         pretraining_rate: float. Learning rate (Adam).
         steps: int. Of fine-tuning.
         every: int. Steps from one evaluation to the next; the last step is always one.
@@ -267,18 +267,18 @@ class FineTuningSettings(Settings):
     penalties: tuple = PENALTIES
     strengths: tuple = ()
     scaled: bool = True
-    sequence_length: int = 128
+    sequence_length: int = 64
     batch_size: int = 32
     pretraining_steps: int | None = None
     pretraining_rate: float = 2e-3
-    steps: int = 200
-    every: int = 20
+    steps: int = 150
+    every: int = 15
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     optimizer_options: dict = dataclasses.field(default_factory=dict)
     examples: int = 512
     per_token: bool = False
-    evaluated: int = 128
+    evaluated: int = 256
     model_options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
 
