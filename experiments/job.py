@@ -1,4 +1,4 @@
-"""What the jobs share whose trials are runs: asking for other runs, running, and showing how far it is."""
+"""What all jobs share: asking for other settings, running, and showing how far it is."""
 
 import dataclasses
 import time
@@ -13,13 +13,14 @@ class Job:
     """A job of `experiments.work` with a file, `store`, and settings, some of which are columns of its rows.
 
     Subclasses set `settings` and `store`, and have `trials`, `wanted`, `description` and `do`; `do` calls `finished`
-    after every run.
+    after every run, or whatever they count.
 
     Attributes:
+        UNIT: str. What is counted.
         PARTS: tuple of str. What `timings` tells apart.
     """
 
-    PARTS = ()
+    UNIT, PARTS = "run", ()
 
     def asking(self, **varied):
         """Ask for other runs from now on; their rows join the same file, and compiled models serve them too.
@@ -64,8 +65,8 @@ class Job:
         start = time.perf_counter()
         self.timings = dict.fromkeys(self.PARTS, 0.0)
         self.store.refresh()
-        todo = self._left()
-        self._bar = tqdm(total=todo, desc="runs", unit="run", disable=not progress or not todo)
+        todo = self.missing()
+        self._bar = tqdm(total=todo, desc=f"{self.UNIT}s", unit=self.UNIT, disable=not progress or not todo)
         self._watch = watch
         try:
             crew.start(self, workers, self._look, gpus)
@@ -88,6 +89,14 @@ class Job:
     def finished(self, count=1):
         """Show that so many more runs are done."""
         self._bar.update(count)
+        self.show()
+
+    def missing(self):
+        """Count what is asked for and not there."""
+        return sum(map(len, self.trials().values()))
+
+    def show(self):
+        """Show all rows so far to whoever watches."""
         if self._watch:
             self._watch(self.store.frame())
 
@@ -103,10 +112,6 @@ class Job:
     def _look(self):
         """Show what other processes have written since."""
         self.store.refresh()
-        self._bar.n = self._bar.total - self._left()
+        self._bar.n = self._bar.total - self.missing()
         self._bar.refresh()
-        if self._watch:
-            self._watch(self.store.frame())
-
-    def _left(self):
-        return sum(map(len, self.trials().values()))
+        self.show()

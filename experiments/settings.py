@@ -202,18 +202,9 @@ class SequentialSettings(Settings):
         put = object.__setattr__
         _check_names("sequence", (self.sequence,), sequences.names())
         thresholding.check_choice("protocol", self.protocol, PROTOCOLS)
-        # Without measures there are only the two ends, and no penalty or strength is looked at.
-        for name in ("measures", "penalties", "strengths") if len(self.measures) or not self.ends else ():
-            put(self, name, _several(name, getattr(self, name)))
-        put(self, "seeds", _several("seeds", self.seeds))
-        put(self, "measures", tuple(importance.load(measure).name for measure in self.measures))
-        for penalty in self.penalties:
-            thresholding.check_choice("penalties", penalty, PENALTIES)
-        put(self, "strengths", check_strengths(self.strengths))
+        _check_protections(self, needed=not self.ends)
         for name in ("epochs", "batch_size", "examples", "replicas"):
             _check_count(name, getattr(self, name), optional=name == "examples")
-        for seed in self.seeds:
-            _check_count("seeds", seed, least=0)
         if self.protocol == "published" and list(self.seeds) != sorted(self.seeds):
             raise ValueError(
                 "Expected seeds in ascending order for the published protocol, in which the optimizer's state goes on "
@@ -286,19 +277,10 @@ class FineTuningSettings(Settings):
         put = object.__setattr__
         for name in ("old", "new", "model"):
             put(self, name, str(getattr(self, name)))
-        if len(self.measures):
-            for name in ("measures", "penalties", "strengths"):
-                put(self, name, _several(name, getattr(self, name)))
-        put(self, "seeds", _several("seeds", self.seeds))
-        put(self, "measures", tuple(importance.load(measure).name for measure in self.measures))
-        for penalty in self.penalties:
-            thresholding.check_choice("penalties", penalty, PENALTIES)
-        put(self, "strengths", check_strengths(self.strengths))
+        _check_protections(self)
         for name in ("sequence_length", "batch_size", "steps", "every", "examples", "evaluated"):
             _check_count(name, getattr(self, name))
         _check_count("pretraining_steps", self.pretraining_steps, least=0, optional=True)
-        for seed in self.seeds:
-            _check_count("seeds", seed, least=0)
         for name in ("pretraining_rate", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Expected a {name} above 0, received {getattr(self, name)!r}.")
@@ -333,6 +315,24 @@ def check_strengths(strengths):
             f"Expected strengths above 0, each once, received {list(strengths)}. Strength 0 is run with ends=True."
         )
     return values
+
+
+def _check_protections(settings, needed=False):
+    """Check measures, penalties, strengths and seeds, and put them into the form that rows have."""
+
+    def put(name, values):
+        object.__setattr__(settings, name, values)
+
+    # Without measures there are only runs without a penalty, and no penalty or strength is looked at.
+    for name in ("measures", "penalties", "strengths") if len(settings.measures) or needed else ():
+        put(name, _several(name, getattr(settings, name)))
+    put("measures", tuple(importance.load(measure).name for measure in settings.measures))
+    for penalty in settings.penalties:
+        thresholding.check_choice("penalties", penalty, PENALTIES)
+    put("strengths", check_strengths(settings.strengths))
+    put("seeds", _several("seeds", settings.seeds))
+    for seed in settings.seeds:
+        _check_count("seeds", seed, least=0)
 
 
 def _plain(value):

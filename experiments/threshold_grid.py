@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import time
 import warnings
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import keras
@@ -22,6 +21,7 @@ import thresholding
 from engine import evaluation, losses, structure, training
 from experiments import checkpoints, crew
 from experiments.agreement import Agreement
+from experiments.job import Job
 from experiments.settings import GridSettings
 from experiments.store import Store
 from importance._evidence import Evidence
@@ -59,7 +59,7 @@ class Estimate(NamedTuple):
         )
 
 
-class Grid:
+class Grid(Job):
     """A threshold grid: its settings, its files, and the compiled functions that it needs.
 
     Args:
@@ -80,6 +80,8 @@ class Grid:
         ValueError: a setting that cannot be; a model that does not fit the task.
         OSError: a folder that cannot be written.
     """
+
+    UNIT, PARTS = "cell", ("training", "scoring", "evaluating")
 
     def __init__(self, task, model=None, out="data", **settings):
         settings["task"] = task
@@ -144,21 +146,10 @@ class Grid:
             experiments.locks.Busy: another process is writing this run; says which, and since when.
             OSError: a full disk or a folder that vanished; what was written before is whole.
         """
-        start = time.perf_counter()
-        self.timings = dict.fromkeys(("training", "scoring", "evaluating"), 0.0)
-        self.store.refresh()
-        todo = len(self.wanted() - self.store.done)
-        self._bar = tqdm(total=todo, desc="cells", unit="cell", disable=not progress or not todo)
-        self._watch = _Throttled(watch, self.store)
-        try:
-            crew.start(self, workers, self._look, gpus)
-        finally:
-            self._bar.close()
-            self.store.close()
-            self._agreement.close()
-        self.timings["total"] = time.perf_counter() - start
-        self._watch.last()
-        return self.store.frame()
+        self._shown = time.monotonic()
+        frame = super().run(watch, progress, workers, gpus)
+        self.show(at_once=True)
+        return frame
 
     @property
     def stores(self):
@@ -190,12 +181,15 @@ class Grid:
             raise ValueError(crew.NEEDS_A_NAME.format(model=self.settings.model))
         return {"kind": "grid", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
 
-    def _look(self):
-        """Show what other processes have written since."""
-        before = len(self.store.done)
-        self.store.refresh()
-        self._bar.update(len(self.store.done) - before)
-        self._watch()
+    def missing(self):
+        """Count the cells that are asked for and not there."""
+        return len(self.wanted() - self.store.done)
+
+    def show(self, at_once=False):
+        """Show all rows so far, unless that was a moment ago."""
+        if at_once or time.monotonic() - self._shown > _SECONDS_BETWEEN_FIGURES:
+            super().show()
+            self._shown = time.monotonic()
 
     def do(self, missing):
         """Train one network and evaluate what is missing of it; see `trials`."""
@@ -283,13 +277,13 @@ class Grid:
             bar.update()
             bar.set_postfix_str(f"epoch {epoch}, loss {logs['loss']:.4f}")
 
-        with self._timed("training"), bar:
+        with self.timed("training"), bar:
             training.train(self._model, task.x_train, task.y_train, epochs, self.settings.batch_size, seed, show)
 
     @np.errstate(over="ignore", invalid="ignore")  # a network that diverged is told of in the rows' status
     def _evaluate_checkpoint(self, task, seed, epoch, missing):
         s = self.settings
-        with self._timed("scoring"):
+        with self.timed("scoring"):
             scores = self._scores(task, seed, {measure for _, _, _, measure in missing})
             self._agreement.append(seed, epoch, scores)
         weights = training.values(self._model.trainable_variables)
@@ -303,8 +297,7 @@ class Grid:
             }  # fmt: skip
             results = self._evaluate_ranking(scores[measure], level, reduction, scope, seed, thresholds, fill, seen)
             self.store.append([{**cell, **result} for result in results])
-            self._bar.update(len(results))
-            self._watch()
+            self.finished(len(results))
 
     def _scores(self, task, seed, measures):
         x, y = (task.x_train, task.y_train) if self.settings.scored_on == "training" else self._evaluated(task)
@@ -328,7 +321,7 @@ class Grid:
                 _ENDS.get(k, t) if first.get(k) == i else np.nan
                 for i, (t, k) in enumerate(zip(thresholds, keys, strict=True))
             ]
-            with self._timed("evaluating"):
+            with self.timed("evaluating"):
                 found = self._evaluator(self._evaluator.place(ranking.ranks), fill, wanted)
             seen.update((key, tuple(values[index] for values in found)) for key, index in first.items())
         seconds = (time.perf_counter() - started) / max(len(first), 1)
@@ -350,14 +343,6 @@ class Grid:
         if not all(row["status"] == "ok" for row in rows):
             warnings.warn("A validation loss is not finite; it is recorded so and the run goes on.", stacklevel=2)
         return rows
-
-    @contextmanager
-    def _timed(self, what):
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[what] = self.timings.get(what, 0.0) + time.perf_counter() - start
 
     def _distinct(self):
         """Count the different evaluations of one checkpoint, for importances that do not tie."""
@@ -416,22 +401,6 @@ def run(task, model=None, out="data", watch=None, progress=True, workers=1, gpus
 def estimate(task, model=None, out="data", **settings):
     """Say what a threshold grid will cost; see `Grid.estimate`."""
     return Grid(task, model, out, **settings).estimate()
-
-
-class _Throttled:
-    """Call `watch(frame)` now and then."""
-
-    def __init__(self, watch, store):
-        self._watch, self._store, self._last = watch, store, time.monotonic()
-
-    def __call__(self):
-        if self._watch and time.monotonic() - self._last > _SECONDS_BETWEEN_FIGURES:
-            self._watch(self._store.frame())
-            self._last = time.monotonic()
-
-    def last(self):
-        if self._watch:
-            self._watch(self._store.frame())
 
 
 _ENDS = {"none": 0.0, "all": 1.0}
