@@ -75,7 +75,7 @@ class FineTuning(Job):
         about = {key: value for key, value in s.as_dict().items() if key not in s.VARIED}
         digests = {"old": self._old.digest, "new": self._new.digest}
         self.store = Store(out, s.name, COLUMNS, KEY, {"settings": about, "data_sha256": digests})
-        self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY)
+        self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY, run=s.name)
         self._tuners, self._scores, self._held_out = {}, {}, None
         self.timings = dict.fromkeys(self.PARTS, 0.0)
 
