@@ -23,7 +23,7 @@ import time
 import keras
 from tqdm.auto import tqdm
 
-from experiments import sequential, threshold_grid
+from experiments import fine_tuning, sequential, threshold_grid
 
 # As little as has all there is to lose: a random stream (dropout), records of the training, many thresholds at once.
 GRID = {
@@ -34,7 +34,14 @@ SEQUENTIAL = {
     "sequence": "permuted_digits", "measures": ["synaptic_intelligence"], "penalties": ["stabilized"],
     "strengths": [3.0], "epochs": 2, "options": {"tasks": 3}, "seeds": [0, 1],
 }  # fmt: skip
-JOBS = {"grid": "a grid", "honest": "a sequence", "published": "a sequence as published"}
+FINE_TUNING = {
+    "measures": ["fisher_empirical"], "penalties": ["stabilized"], "strengths": [0.1], "pretraining_steps": 4,
+    "steps": 6, "every": 2, "sequence_length": 8, "batch_size": 4, "examples": 4, "evaluated": 4,
+    "model_options": {"blocks": 1, "width": 8, "heads": 2},
+}  # fmt: skip
+JOBS = {
+    "grid": "a grid", "honest": "a sequence", "published": "a sequence as published", "fine_tuning": "a fine-tuning",
+}  # fmt: skip
 KINDS = ("row", "checkpoint", "time", "time", "time")
 
 
@@ -49,6 +56,8 @@ def run(job, out):
     """Do one job to its end."""
     if job == "grid":
         threshold_grid.run(model=network, out=out, progress=False, **GRID)
+    elif job == "fine_tuning":
+        fine_tuning.run(out=out, progress=False, **FINE_TUNING)
     else:
         sequential.run(model=network, out=out, progress=False, protocol=job, **SEQUENTIAL)
 
@@ -90,7 +99,7 @@ class Torture:
     """Kill one job over and over.
 
     Args:
-        job: str. "grid", "honest" or "published".
+        job: str. One of `JOBS`.
         folder: pathlib.Path.
         seed: int. Of the instants.
         attempt: callable `attempt(job, out, fuse, started)`. What a process does.
@@ -101,7 +110,7 @@ class Torture:
         self._random = random.Random(f"{job} {seed}")
         self._context = multiprocessing.get_context("forkserver")
         # Importing takes longer than what is to be killed.
-        self._context.set_forkserver_preload(["experiments.threshold_grid", "experiments.sequential"])
+        self._context.set_forkserver_preload(["experiments.threshold_grid", "experiments.fine_tuning"])
         self.kills = dict.fromkeys(KINDS, 0)
         self.found = {"runs": 0, "rows": 0, "lost": 0, "doubled": 0, "different": 0}
         self._whole = folder / f"{job}-whole"
@@ -152,7 +161,8 @@ class Torture:
                 print("different: ", *pair, sep="\n    ", file=sys.stderr)
             self.found["rows"] += len(expected)
         left = [path for path in out.rglob("*") if path.suffix in (".part", ".holder") or "+" in path.name]
-        left += [] if self.job == "published" else list(out.rglob("*.npz"))
+        if self.job in ("grid", "honest"):  # the others keep the optimizer's state, or what was pretrained
+            left += out.rglob("*.npz")
         assert not left, f"left behind: {left}"
         self.found["runs"] += 1
         shutil.rmtree(out)
@@ -160,7 +170,7 @@ class Torture:
 
 def table(path):
     """Return {key: its rows} of a CSV, as text."""
-    keys = {*threshold_grid.KEY, *sequential.KEY, "other"}
+    keys = {*threshold_grid.KEY, *sequential.KEY, *fine_tuning.KEY, *fine_tuning.SPREAD_KEY, "other"}
     found = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -189,12 +199,13 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--grid", type=int, default=50, help="times to kill a grid")
     parser.add_argument("--sequential", type=int, default=20, help="times to kill sequential runs")
+    parser.add_argument("--fine-tuning", type=int, default=10, help="times to kill a fine-tuning")
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     asked = parser.parse_args(arguments)
     done = []
     half = asked.sequential // 2
     with tempfile.TemporaryDirectory() as folder:
-        for job, times in zip(JOBS, (asked.grid, asked.sequential - half, half), strict=True):
+        for job, times in zip(JOBS, (asked.grid, asked.sequential - half, half, asked.fine_tuning), strict=True):
             if not times:
                 continue
             done.append(Torture(job, pathlib.Path(folder), asked.seed))
