@@ -11,6 +11,7 @@ import json
 import math
 import time
 import warnings
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -119,16 +120,11 @@ class FineTuning(Job):
         model = self._language.build(self.settings.sequence_length)
         if not steps:
             return training.values(training.model_variables(model))
-        lock, kept = locks.Lock(self._kept, f"seed-{seed}"), Checkpoints(self._kept / f"seed-{seed}")
-        while not lock.take(wait=5.0):  # another process trains the same
-            pass
-        try:
+        kept = Checkpoints(self._kept / f"seed-{seed}")
+        with self._alone(f"seed-{seed}"), self.timed("pretraining"):
             reached, arrays = kept.latest(steps)
-            with self.timed("pretraining"):
-                if reached < steps:
-                    arrays = self._pretrain(model, seed, kept, reached, arrays)
-        finally:
-            lock.release()
+            if reached < steps:
+                arrays = self._pretrain(model, seed, kept, reached, arrays)
         return arrays[: len(training.model_variables(model))]
 
     def scores(self, measure, seed):
@@ -152,12 +148,12 @@ class FineTuning(Job):
             start = self.pretrained(seed)
             training.assign(training.model_variables(model), start)
             digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in start)).hexdigest()
-            found, about = importances.load(path) if path.exists() else (None, {})
-            if about.get("weights_sha256") != digest:
-                with self.timed("scoring"):
+            with self._alone(path.stem), self.timed("scoring"):
+                found, about = importances.load(path) if path.exists() else (None, {})
+                if about.get("weights_sha256") != digest:
                     found = self._score(model, measure, seed)
-                about = {"measure": measure, "seed": seed, "weights_sha256": digest, "settings": s.as_dict()}
-                importances.save(path, found, **about, **provenance())
+                    about = {"measure": measure, "seed": seed, "weights_sha256": digest, "settings": s.as_dict()}
+                    importances.save(path, found, **about, **provenance())
             self._scores[measure, seed] = found
             self._record_spread(model, measure, seed, found)
         return self._scores[measure, seed]
@@ -183,6 +179,17 @@ class FineTuning(Job):
             for part, variable, score in zip(structure.parts(model), model.trainable_variables, scores, strict=True)
         ]  # fmt: skip
         self.spread.append([row for row in rows if self.spread.key_of(row) not in self.spread.done])
+
+    @contextmanager
+    def _alone(self, name):
+        """Open a context in which no other process computes what is kept under a name; they wait."""
+        lock = locks.Lock(self._kept, name)
+        while not lock.take(wait=5.0):
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def _kept(self):
@@ -276,7 +283,8 @@ class FineTuning(Job):
     def _record(self, tuner, protection, seed, step, started):
         with self.timed("evaluating"):
             losses = tuner.losses()
-        self._write(protection, seed, step, losses, tuner.stability(), time.perf_counter() - started, "ok")
+        status = "ok" if np.isfinite(losses).all() else "losses are not finite"
+        self._write(protection, seed, step, losses, tuner.stability(), time.perf_counter() - started, status)
 
     def _give_up(self, protection, seed, step):
         """Record that a run ended because its weights are no longer finite, with NaN for the steps that are left."""
@@ -290,7 +298,7 @@ class FineTuning(Job):
             "run": self.settings.name, "model": self._language.name, "old_text": self._old.name,
             "new_text": self._new.name, **protection._asdict(), "seed": seed, "step": step,
             **dict(zip(("old_loss", "new_loss"), losses, strict=True)),
-            **{f"{text}_perplexity": float(np.exp(loss)) for text, loss in zip(("old", "new"), losses, strict=True)},
+            **{f"{text}_perplexity": _exp(loss) for text, loss in zip(("old", "new"), losses, strict=True)},
             **dict(zip(METER, (float(f"{value:.6g}") for value in stability), strict=True)),
             "seconds": round(seconds, 3), "status": status,
         }  # fmt: skip
@@ -345,6 +353,11 @@ class _Tuner:
 
     def restore(self, arrays):
         training.restore(self.model, self._optimizer, arrays)
+
+
+def _exp(loss):
+    with np.errstate(over="ignore"):  # weights that explode: infinity says so
+        return float(np.exp(loss))
 
 
 def _kind(part):

@@ -45,7 +45,7 @@ def load(path):
         with np.load(path, allow_pickle=False) as found:
             about = json.loads(found[ABOUT].item())
             return [found[name] for name in sorted(set(found.files) - {ABOUT})], about
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"Expected importances that were written by experiments.importances.save in {path}, received a file that "
             f"is damaged or holds something else: {error}"
