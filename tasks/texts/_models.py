@@ -59,7 +59,7 @@ def gpt(length, blocks=2, width=128, heads=4, vocabulary=256):
         vocabulary: int.
 
     Returns:
-        keras.Model, with 460,800 weights by default and for 128 tokens.
+        keras.Model, with 478,976 weights by default and for 128 tokens.
 
     References:
         Radford et al., "Language models are unsupervised multitask learners", 2019.
