@@ -18,7 +18,7 @@ import numpy as np
 
 import importance
 from consolidation import ElasticWeightConsolidation, Stability, find
-from engine import backend, evaluation, structure, training
+from engine import backend, evaluation, structure, training, wrapper
 from experiments import importances, locks
 from experiments.checkpoints import Checkpoints
 from experiments.job import Job
@@ -76,7 +76,7 @@ class FineTuning(Job):
         about = {key: value for key, value in s.as_dict().items() if key not in s.VARIED}
         digests = {"old": self._old.digest, "new": self._new.digest}
         self.store = Store(out, s.name, COLUMNS, KEY, {"settings": about, "data_sha256": digests})
-        self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY)
+        self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY, run=s.name)
         self._tuners, self._scores, self._held_out = {}, {}, None
         self.timings = dict.fromkeys(self.PARTS, 0.0)
 
@@ -316,13 +316,18 @@ class _Tuner:
         if penalty != "none":
             kind = {} if penalty == "plain" else {penalty: True}
             optimizer = ElasticWeightConsolidation(optimizer, 0.0, **kind)
+        else:
+            # Keras on TensorFlow squares the gradients of a token's occurrences one by one, not their sum, which Adam
+            # means; a wrapper adds them up, here as with a penalty.
+            optimizer = wrapper.OptimizerWrapper(optimizer)
         self.model, self._optimizer, self._penalty = model, optimizer, find(optimizer)
         self._batch_size = s.batch_size
         training.compile_model(model, optimizer, runs.loss)
         self._start = training.values(optimizer.variables)
-        self._evaluators = [evaluation.Evaluator(model, runs.loss, x, y, s.batch_size) for x, y in runs.held_out()]
+        self._held_out = runs.held_out()
+        self._evaluator = evaluation.Evaluator(model, runs.loss, *self._held_out[0], s.batch_size)
         zeros = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
-        self._nothing = self._evaluators[0].place(zeros)
+        self._nothing = self._evaluator.place(zeros)
 
     def begin(self, weights, strength, importances_):
         training.assign(training.model_variables(self.model), weights)
@@ -339,8 +344,12 @@ class _Tuner:
 
     def losses(self):
         """Return the mean loss of a token of the old and the new text, nats."""
-        # At threshold 0 no weight is replaced.
-        return [float(each(self._nothing, self._nothing, [0.0]).loss[0]) for each in self._evaluators]
+        found = []
+        for x, y in self._held_out:
+            self._evaluator.set_examples(x, y, self._batch_size)  # one compiled function serves both
+            # At threshold 0 no weight is replaced.
+            found.append(float(self._evaluator(self._nothing, self._nothing, [0.0]).loss[0]))
+        return found
 
     def finite(self):
         return all(np.isfinite(w).all() for w in training.values(self.model.trainable_variables))

@@ -33,6 +33,7 @@ class Store:
         key: list of str. The columns that name a cell; no two rows share them.
         about: dict or None. What the settings file says beside versions, backend, device and commit; None: there is no
             settings file. Its "data_sha256" holds a digest of each data set's contents, by name.
+        run: str or None. What the column `run` of every row says, if there is one; None: the name.
 
     Raises:
         ValueError: the file has other columns, rows of another run, or cells twice, was written by a later version, or
@@ -40,16 +41,16 @@ class Store:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, folder, name, columns, key, about=None):
+    def __init__(self, folder, name, columns, key, about=None, run=None):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,-]*", name):
             raise ValueError(
                 f"Expected a run's name of letters, digits, '-', '_', '.', ',' and '=', received {name!r}."
             )
-        self.folder, self.name = pathlib.Path(folder), name
+        self.folder, self.name, self._run = pathlib.Path(folder), name, run or name
         self.path = self.folder / f"{name}.csv"
         self.settings_path = self.folder / f"{name}.json"
         self._columns, self._key, self._about = list(columns), list(key), about
-        self._main = self._table = _Table(self.path, self._columns, name)
+        self._main = self._table = _Table(self.path, self._columns, self._run)
         self._check_folder()
         self._check_settings()
         self.refresh()
@@ -62,7 +63,7 @@ class Store:
     def refresh(self):
         """Read again what is on disk: others may have written since."""
         # Rows move from shards to the CSV and never back: read in this order, none is missed.
-        shards = [row for path in self.shards() for row in _Table(path, self._columns, self.name).rows()]
+        shards = [row for path in self.shards() for row in _Table(path, self._columns, self._run).rows()]
         rows = self._main.rows()
         self._rows = {self._written_key(row): row for row in rows}
         if len(self._rows) < len(rows):
@@ -122,7 +123,7 @@ class Store:
             trial: str or None. None: to the CSV again.
         """
         self.close()
-        self._table = self._main if trial is None else _Table(self._shard_path(trial), self._columns, self.name)
+        self._table = self._main if trial is None else _Table(self._shard_path(trial), self._columns, self._run)
 
     def shards(self):
         """List the shards that there are: paths, sorted."""
@@ -138,7 +139,7 @@ class Store:
         if not path.exists():
             return
         present = {self._written_key(row) for row in self._main.rows()}
-        rows = _Table(path, self._columns, self.name).rows()
+        rows = _Table(path, self._columns, self._run).rows()
         self._main.append([row for row in rows if self._written_key(row) not in present])
         self._main.close()
         path.unlink()

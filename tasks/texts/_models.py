@@ -128,10 +128,10 @@ def _preset(name):
                 f"Expected sequences of at most {longest} tokens for {name!r}, received sequence_length={length}."
             )
         tokens = keras.Input((length,), dtype="int32", name="tokens")
-        model = keras.models.clone_model(whole.backbone)
-        model.set_weights(whole.backbone.get_weights())
-        hidden = model({"token_ids": tokens, "padding_mask": ops.ones_like(tokens)})
-        return keras.Model(tokens, model.token_embedding(hidden, reverse=True), name=_plain(name))
+        backbone = type(whole.backbone).from_config(whole.backbone.get_config())
+        backbone.set_weights(whole.backbone.get_weights())
+        hidden = backbone({"token_ids": tokens, "padding_mask": ops.ones_like(tokens)})
+        return keras.Model(tokens, backbone.token_embedding(hidden, reverse=True), name=_plain(name))
 
     tokenizer = whole.preprocessor.tokenizer
     encode = lambda text: np.asarray(tokenizer(text))  # noqa: E731
