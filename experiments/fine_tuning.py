@@ -155,7 +155,6 @@ class FineTuning(Job):
                     about = {"measure": measure, "seed": seed, "weights_sha256": digest, "settings": s.as_dict()}
                     importances.save(path, found, **about, **provenance())
             self._scores[measure, seed] = found
-            self._record_spread(model, measure, seed, found)
         return self._scores[measure, seed]
 
     def _score(self, model, measure, seed):
@@ -169,7 +168,8 @@ class FineTuning(Job):
             model, x.astype("int32"), y.astype("int32"), seed=seed, loss=self.loss, examples=None
         )
 
-    def _record_spread(self, model, measure, seed, scores):
+    def _record_spread(self, model, measure, seed):
+        scores = self.scores(measure, seed)
         rows = [
             {
                 "run": self.settings.name, "model": self._language.name, "measure": measure, "seed": seed,
@@ -225,7 +225,10 @@ class FineTuning(Job):
         s, started = self.settings, time.perf_counter()
         done = self.store.done
         tuner = self._tuner(protection.penalty)
-        importances_ = None if protection == UNPROTECTED else self._scaled(protection.measure, seed)
+        importances_ = None
+        if protection != UNPROTECTED:
+            self._record_spread(tuner.model, protection.measure, seed)
+            importances_ = self._scaled(protection.measure, seed)
         tuner.begin(self.pretrained(seed), protection.strength, importances_)
         kept = Checkpoints(self.store.folder / "checkpoints" / s.name / f"{file_name(protection)}-seed-{seed}")
         written = [c["step"] for c in self._cells(protection, seed) if self.store.key_of(c) in done]
