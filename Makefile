@@ -46,7 +46,8 @@ status: $(READY)
 	@$(BIN)/python -m experiments $(OUT)
 
 # What depends on the backend is tested on both.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py \
+ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/fine_tuning \
+    tests/test_*.py \
     tests/sequential/test_replicas.py)
 
 lab: $(READY)

@@ -11,13 +11,14 @@ import json
 import math
 import time
 import warnings
+from contextlib import contextmanager
 
 import keras
 import numpy as np
 
 import importance
 from consolidation import ElasticWeightConsolidation, Stability, find
-from engine import backend, evaluation, structure, training
+from engine import backend, evaluation, structure, training, wrapper
 from experiments import importances, locks
 from experiments.checkpoints import Checkpoints
 from experiments.job import Job
@@ -119,16 +120,11 @@ class FineTuning(Job):
         model = self._language.build(self.settings.sequence_length)
         if not steps:
             return training.values(training.model_variables(model))
-        lock, kept = locks.Lock(self._kept, f"seed-{seed}"), Checkpoints(self._kept / f"seed-{seed}")
-        while not lock.take(wait=5.0):  # another process trains the same
-            pass
-        try:
+        kept = Checkpoints(self._kept / f"seed-{seed}")
+        with self._alone(f"seed-{seed}"), self.timed("pretraining"):
             reached, arrays = kept.latest(steps)
-            with self.timed("pretraining"):
-                if reached < steps:
-                    arrays = self._pretrain(model, seed, kept, reached, arrays)
-        finally:
-            lock.release()
+            if reached < steps:
+                arrays = self._pretrain(model, seed, kept, reached, arrays)
         return arrays[: len(training.model_variables(model))]
 
     def scores(self, measure, seed):
@@ -152,14 +148,13 @@ class FineTuning(Job):
             start = self.pretrained(seed)
             training.assign(training.model_variables(model), start)
             digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in start)).hexdigest()
-            found, about = importances.load(path) if path.exists() else (None, {})
-            if about.get("weights_sha256") != digest:
-                with self.timed("scoring"):
+            with self._alone(path.stem), self.timed("scoring"):
+                found, about = importances.load(path) if path.exists() else (None, {})
+                if about.get("weights_sha256") != digest:
                     found = self._score(model, measure, seed)
-                about = {"measure": measure, "seed": seed, "weights_sha256": digest, "settings": s.as_dict()}
-                importances.save(path, found, **about, **provenance())
+                    about = {"measure": measure, "seed": seed, "weights_sha256": digest, "settings": s.as_dict()}
+                    importances.save(path, found, **about, **provenance())
             self._scores[measure, seed] = found
-            self._record_spread(model, measure, seed, found)
         return self._scores[measure, seed]
 
     def _score(self, model, measure, seed):
@@ -173,7 +168,8 @@ class FineTuning(Job):
             model, x.astype("int32"), y.astype("int32"), seed=seed, loss=self.loss, examples=None
         )
 
-    def _record_spread(self, model, measure, seed, scores):
+    def _record_spread(self, model, measure, seed):
+        scores = self.scores(measure, seed)
         rows = [
             {
                 "run": self.settings.name, "model": self._language.name, "measure": measure, "seed": seed,
@@ -183,6 +179,17 @@ class FineTuning(Job):
             for part, variable, score in zip(structure.parts(model), model.trainable_variables, scores, strict=True)
         ]  # fmt: skip
         self.spread.append([row for row in rows if self.spread.key_of(row) not in self.spread.done])
+
+    @contextmanager
+    def _alone(self, name):
+        """Open a context in which no other process computes what is kept under a name; they wait."""
+        lock = locks.Lock(self._kept, name)
+        while not lock.take(wait=5.0):
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def _kept(self):
@@ -218,7 +225,10 @@ class FineTuning(Job):
         s, started = self.settings, time.perf_counter()
         done = self.store.done
         tuner = self._tuner(protection.penalty)
-        importances_ = None if protection == UNPROTECTED else self._scaled(protection.measure, seed)
+        importances_ = None
+        if protection != UNPROTECTED:
+            self._record_spread(tuner.model, protection.measure, seed)
+            importances_ = self._scaled(protection.measure, seed)
         tuner.begin(self.pretrained(seed), protection.strength, importances_)
         kept = Checkpoints(self.store.folder / "checkpoints" / s.name / f"{file_name(protection)}-seed-{seed}")
         written = [c["step"] for c in self._cells(protection, seed) if self.store.key_of(c) in done]
@@ -276,7 +286,8 @@ class FineTuning(Job):
     def _record(self, tuner, protection, seed, step, started):
         with self.timed("evaluating"):
             losses = tuner.losses()
-        self._write(protection, seed, step, losses, tuner.stability(), time.perf_counter() - started, "ok")
+        status = "ok" if np.isfinite(losses).all() else "losses are not finite"
+        self._write(protection, seed, step, losses, tuner.stability(), time.perf_counter() - started, status)
 
     def _give_up(self, protection, seed, step):
         """Record that a run ended because its weights are no longer finite, with NaN for the steps that are left."""
@@ -290,7 +301,7 @@ class FineTuning(Job):
             "run": self.settings.name, "model": self._language.name, "old_text": self._old.name,
             "new_text": self._new.name, **protection._asdict(), "seed": seed, "step": step,
             **dict(zip(("old_loss", "new_loss"), losses, strict=True)),
-            **{f"{text}_perplexity": float(np.exp(loss)) for text, loss in zip(("old", "new"), losses, strict=True)},
+            **{f"{text}_perplexity": _exp(loss) for text, loss in zip(("old", "new"), losses, strict=True)},
             **dict(zip(METER, (float(f"{value:.6g}") for value in stability), strict=True)),
             "seconds": round(seconds, 3), "status": status,
         }  # fmt: skip
@@ -308,13 +319,18 @@ class _Tuner:
         if penalty != "none":
             kind = {} if penalty == "plain" else {penalty: True}
             optimizer = ElasticWeightConsolidation(optimizer, 0.0, **kind)
+        else:
+            # Keras on TensorFlow squares the gradients of a token's occurrences one by one, not their sum, which Adam
+            # means; a wrapper adds them up, here as with a penalty.
+            optimizer = wrapper.OptimizerWrapper(optimizer)
         self.model, self._optimizer, self._penalty = model, optimizer, find(optimizer)
         self._batch_size = s.batch_size
         training.compile_model(model, optimizer, runs.loss)
         self._start = training.values(optimizer.variables)
-        self._evaluators = [evaluation.Evaluator(model, runs.loss, x, y, s.batch_size) for x, y in runs.held_out()]
+        self._held_out = runs.held_out()
+        self._evaluator = evaluation.Evaluator(model, runs.loss, *self._held_out[0], s.batch_size)
         zeros = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
-        self._nothing = self._evaluators[0].place(zeros)
+        self._nothing = self._evaluator.place(zeros)
 
     def begin(self, weights, strength, importances_):
         training.assign(training.model_variables(self.model), weights)
@@ -331,8 +347,12 @@ class _Tuner:
 
     def losses(self):
         """Return the mean loss of a token of the old and the new text, nats."""
-        # At threshold 0 no weight is replaced.
-        return [float(each(self._nothing, self._nothing, [0.0]).loss[0]) for each in self._evaluators]
+        found = []
+        for x, y in self._held_out:
+            self._evaluator.set_examples(x, y, self._batch_size)  # one compiled function serves both
+            # At threshold 0 no weight is replaced.
+            found.append(float(self._evaluator(self._nothing, self._nothing, [0.0]).loss[0]))
+        return found
 
     def finite(self):
         return all(np.isfinite(w).all() for w in training.values(self.model.trainable_variables))
@@ -345,6 +365,11 @@ class _Tuner:
 
     def restore(self, arrays):
         training.restore(self.model, self._optimizer, arrays)
+
+
+def _exp(loss):
+    with np.errstate(over="ignore"):  # weights that explode: infinity says so
+        return float(np.exp(loss))
 
 
 def _kind(part):

@@ -41,11 +41,12 @@ def load(path):
         FileNotFoundError: there is no such file.
         ValueError: a damaged file, or one that holds something else.
     """
+    content = pathlib.Path(path).read_bytes()
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
             about = json.loads(found[ABOUT].item())
             return [found[name] for name in sorted(set(found.files) - {ABOUT})], about
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"Expected importances that were written by experiments.importances.save in {path}, received a file that "
             f"is damaged or holds something else: {error}"

@@ -16,6 +16,7 @@ from experiments import locks
 COLUMNS = ["run", "kind", "done", "missing", "failed", "reason", "per_minute", "minutes_left", "state"]
 _GRID = ["seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold"]
 _SEQUENTIAL = ["measure", "penalty", "strength", "seed", "after_task", "on_task"]
+_FINE_TUNING = ["measure", "penalty", "strength", "seed", "step"]
 
 
 def status(folder="data"):
@@ -27,9 +28,9 @@ def status(folder="data"):
     Returns:
         pandas.DataFrame. One row a run, with
 
-        - `run`; `kind`: "grid" or "sequential";
-        - `done`, `missing`: how many cells (rows) there are and how many are still to be; a sequential run does not
-          write down what it was asked for, so of one that nobody works on, only the runs that were begun count;
+        - `run`; `kind`: "grid", "sequential" or "fine_tuning";
+        - `done`, `missing`: how many cells (rows) there are and how many are still to be; only a grid writes down what
+          it was asked for, so of the others, while nobody works on them, only the runs that were begun count;
         - `failed`: how many of those done have a status other than "ok", and `reason`: the most frequent one, or why
           the work stopped;
         - `per_minute`, `minutes_left`: cells a minute since the present work began, and the minutes that the missing
@@ -49,8 +50,8 @@ def status(folder="data"):
 
 def _row(folder, run, about):
     settings = about["settings"]
-    kind = "sequential" if "sequence" in settings else "grid"
-    cells = _cells(folder, run, _SEQUENTIAL if kind == "sequential" else _GRID)
+    kind = _kind(settings)
+    cells = _cells(folder, run, {"grid": _GRID, "sequential": _SEQUENTIAL, "fine_tuning": _FINE_TUNING}[kind])
     notes = _notes(folder, run)
     working = [note for note in notes if locks.alive(note)]
     asked = max([len(cells), _asked(kind, settings, cells), *(note.get("asked", 0) for note in notes)])
@@ -69,6 +70,12 @@ def _row(folder, run, about):
         "reason": reasons[0] if reasons else "", "per_minute": rate,
         "minutes_left": missing / rate if rate > 0 else math.nan, "state": state,
     }  # fmt: skip
+
+
+def _kind(settings):
+    if "sequence" in settings:
+        return "sequential"
+    return "fine_tuning" if {"old", "new"} <= settings.keys() else "grid"
 
 
 def _settings(path):
@@ -103,16 +110,21 @@ def _notes(folder, run):
 
 
 def _asked(kind, settings, cells):
-    """Count the cells of a run: those of every seed that was asked for or begun."""
+    """Count the cells of a run: those of every seed that was asked for or begun, or of every run that was begun."""
     if kind == "sequential":
         begun = {cell[:4] for cell in cells}
         tasks = max((int(cell[4]) for cell in cells), default=0)
         return sum(tasks if run[0] == "joint" else tasks * (tasks + 1) // 2 for run in begun)
-    epochs, every = settings["epochs"], settings["every"]
-    count = len({*range(every, epochs + 1, every), epochs})
+    if kind == "fine_tuning":
+        return len({cell[:4] for cell in cells}) * (1 + _evaluations(settings["steps"], settings["every"]))
+    count = _evaluations(settings["epochs"], settings["every"])
     for name in ("measures", "levels", "reductions", "scopes", "thresholds"):
         count *= len(settings[name])
     return count * len({*map(str, settings["seeds"]), *(cell[0] for cell in cells)})
+
+
+def _evaluations(length, every):
+    return len({*range(every, length + 1, every), length})
 
 
 def _rate(working, done):

@@ -33,7 +33,7 @@ class Store:
         key: list of str. The columns that name a cell; no two rows share them.
         about: dict or None. What the settings file says beside versions, backend, device and commit; None: there is no
             settings file. Its "data_sha256" holds a digest of each data set's contents, by name.
-        run: str or None. What the column `run` holds, if there is one; None: the name.
+        run: str or None. What the column `run` of every row says, if there is one; None: the name.
 
     Raises:
         ValueError: the file has other columns, rows of another run, or cells twice, was written by a later version, or
@@ -46,10 +46,10 @@ class Store:
             raise ValueError(
                 f"Expected a run's name of letters, digits, '-', '_', '.', ',' and '=', received {name!r}."
             )
-        self.folder, self.name = pathlib.Path(folder), name
+        self.folder, self.name, self._run = pathlib.Path(folder), name, run or name
         self.path = self.folder / f"{name}.csv"
         self.settings_path = self.folder / f"{name}.json"
-        self._columns, self._key, self._about, self._run = list(columns), list(key), about, run or name
+        self._columns, self._key, self._about = list(columns), list(key), about
         self._main = self._table = _Table(self.path, self._columns, self._run)
         self._check_folder()
         self._check_settings()

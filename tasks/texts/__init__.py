@@ -113,8 +113,10 @@ def load(text, language, length):
         LoadedText.
 
     Raises:
-        FileNotFoundError, ValueError: as `read` raises; a text too short for a sequence.
+        FileNotFoundError, ValueError: as `read` raises; a text too short for a sequence, a sequence too long for the
+            language model.
     """
+    language.check(length)
     characters = read(text)
     tokens = np.asarray(language.encode(characters), "int32")
     kept = round(len(tokens) * (1 - HELD_OUT))

@@ -18,6 +18,7 @@ class Language(NamedTuple):
         build: callable. From the length of a sequence to a keras.Model: int32 tokens (sequences, length) to logits
             (sequences, length, vocabulary) of the token that comes next.
         pretrained: bool. Whether the model comes trained.
+        longest: int or None. The longest sequence that there can be a model for; None: any.
     """
 
     name: str
@@ -25,6 +26,15 @@ class Language(NamedTuple):
     encode: object
     build: object
     pretrained: bool
+    longest: int | None = None
+
+    def check(self, length):
+        """Raise a ValueError if sequences are longer than a model takes."""
+        if self.longest is not None and length > self.longest:
+            raise ValueError(
+                f"Expected sequences of at most {self.longest} tokens for {self.name!r}, received "
+                f"sequence_length={length}."
+            )
 
 
 def language(model="gpt", **options):
@@ -59,7 +69,7 @@ def gpt(length, blocks=2, width=128, heads=4, vocabulary=256):
         vocabulary: int.
 
     Returns:
-        keras.Model, with 460,800 weights by default and for 128 tokens.
+        keras.Model, with 478,976 weights by default and for 128 tokens.
 
     References:
         Radford et al., "Language models are unsupervised multitask learners", 2019.
@@ -120,22 +130,20 @@ def _preset(name):
         raise ValueError(
             f"Expected the name or the folder of a GPT-2 preset of KerasHub, received {name!r}: {error}"
         ) from error
-    longest = whole.backbone.max_sequence_length
 
     def build(length):
-        if length > longest:
-            raise ValueError(
-                f"Expected sequences of at most {longest} tokens for {name!r}, received sequence_length={length}."
-            )
+        found.check(length)
         tokens = keras.Input((length,), dtype="int32", name="tokens")
-        model = keras.models.clone_model(whole.backbone)
-        model.set_weights(whole.backbone.get_weights())
-        hidden = model({"token_ids": tokens, "padding_mask": ops.ones_like(tokens)})
-        return keras.Model(tokens, model.token_embedding(hidden, reverse=True), name=_plain(name))
+        backbone = type(whole.backbone).from_config(whole.backbone.get_config())
+        backbone.set_weights(whole.backbone.get_weights())
+        hidden = backbone({"token_ids": tokens, "padding_mask": ops.ones_like(tokens)})
+        return keras.Model(tokens, backbone.token_embedding(hidden, reverse=True), name=_plain(name))
 
     tokenizer = whole.preprocessor.tokenizer
     encode = lambda text: np.asarray(tokenizer(text))  # noqa: E731
-    return Language(_plain(name), tokenizer.vocabulary_size(), encode, build, pretrained=True)
+    longest = whole.backbone.max_sequence_length
+    found = Language(_plain(name), tokenizer.vocabulary_size(), encode, build, pretrained=True, longest=longest)
+    return found
 
 
 def _plain(name):

@@ -86,6 +86,18 @@ def test_sequential_runs_that_were_begun_are_counted(tmp_path):
     assert (row["kind"], row["done"], row["missing"]) == ("sequential", 3, 2)
 
 
+def test_runs_of_fine_tuning_that_were_begun_are_counted(tmp_path):
+    settings = {"old": "prose", "new": "python", "steps": 10, "every": 4}
+    (tmp_path / "run.json").write_text(json.dumps({"settings": settings}))
+    keys = ["none,none,0.0,0,0", "none,none,0.0,0,4", "mas,plain,1.0,0,0"]
+    text = "measure,penalty,strength,seed,step,status\n" + "".join(f"{key},ok\n" for key in keys)
+    (tmp_path / "run.csv").write_text(text)
+    (tmp_path / "run-importances.csv").write_text("measure,seed,variable\nmas,0,dense/kernel\n")
+    row = only(tmp_path)
+    # Two runs, each evaluated at 0, 4, 8 and 10.
+    assert (row["kind"], row["done"], row["missing"], row["state"]) == ("fine_tuning", 3, 5, "unfinished")
+
+
 def test_the_shell_prints_it_without_a_backend(half):
     (half / "other.json").write_text("{}")
     code = "import sys, experiments.__main__ as m; m.main(sys.argv[1:]); assert 'keras' not in sys.modules"
@@ -97,8 +109,9 @@ def test_the_shell_prints_it_without_a_backend(half):
 
 
 def test_what_is_written_here_again_to_load_no_framework_is_what_the_runs_write():
-    from experiments import progress, sequential, store, threshold_grid
+    from experiments import fine_tuning, progress, sequential, store, threshold_grid
     from report import reading
 
     assert (progress._GRID, progress._SEQUENTIAL) == (threshold_grid.KEY, sequential.KEY)
+    assert progress._FINE_TUNING == fine_tuning.KEY
     assert reading.SCHEMA == store.SCHEMA

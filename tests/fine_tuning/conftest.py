@@ -1,0 +1,66 @@
+"""Runs of fine-tuning so small that each takes a second: a model of a few thousand weights, four steps."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
+
+from engine import structure, training
+from experiments import fine_tuning
+
+MODEL = {"blocks": 1, "width": 16, "heads": 2}
+SMALL = {
+    "sequence_length": 8, "batch_size": 4, "pretraining_steps": 4, "steps": 4, "every": 2, "examples": 6,
+    "evaluated": 5, "model_options": MODEL,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def graphs_without_xla(monkeypatch):
+    """Compile without XLA, which takes longer over these models than training them does."""
+    monkeypatch.setattr(structure, "xla", lambda model: False)
+
+
+class Small:
+    """Two texts of the test's own, and the small setting for them; `settings` may be changed."""
+
+    def __init__(self, folder):
+        self.folder, self.old, self.new = folder, folder / "old.txt", folder / "new.txt"
+        self.old.write_text("".join(f"{n} and {n + 1} make {2 * n + 1}. " for n in range(120)), encoding="utf-8")
+        self.new.write_text("".join(f"f({n}) = {n * n};\n" for n in range(150)), encoding="utf-8")
+        self.settings = dict(SMALL)
+
+    def job(self, out="out", **settings):
+        return fine_tuning.FineTuning(
+            **{"old": self.old, "new": self.new, "out": self.folder / out, **self.settings, **settings}
+        )  # fmt: skip
+
+    def run(self, out="out", workers=1, **settings):
+        return self.job(out, **settings).run(progress=False, workers=workers)
+
+
+@pytest.fixture
+def small(tmp_path):
+    return Small(tmp_path)
+
+
+class Trained(list):
+    """The (step, sequences) of each call of `training.train`; one call may be let die."""
+
+    dies_at = None
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    calls, train = Trained(), training.train
+
+    def recorded(model, x, y, epochs, *rest):
+        calls.extend((epoch, len(x)) for epoch in epochs)
+        if len(calls) == calls.dies_at:
+            raise KeyboardInterrupt
+        train(model, x, y, epochs, *rest)
+
+    monkeypatch.setattr(training, "train", recorded)
+    return calls

@@ -1,0 +1,110 @@
+"""Importances of a language model: right for its layers, an example a sequence or a token, kept, and loaded again."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import reference_language
+
+import importance
+from engine import training
+from experiments import importances
+
+
+def built(job):
+    model = job._language.build(job.settings.sequence_length)
+    training.assign(training.model_variables(model), job.pretrained(0))
+    return model
+
+
+def kept(job, name):
+    (path,) = pathlib.Path(job.store.folder, "pretrained").rglob(f"{name}-seed-0.npz")
+    return path
+
+
+def test_of_sequences_they_are_those_of_a_slow_loop(small):
+    job = small.job()
+    model = built(job)
+    x, y = job._old.draw(6, [0, 6])
+    gradients = reference_language.gradients(model, x, y)
+    reference_language.assert_close(job.scores("fisher_empirical", 0), reference_language.mean_square(gradients))
+    weights = training.values(model.trainable_variables)
+    taylor = reference_language.mean_square([[w * g for w, g in zip(weights, gs, strict=True)] for gs in gradients])
+    reference_language.assert_close(job.scores("taylor", 0), taylor)
+    gradients = reference_language.gradients(model, x, y, reference_language.squares_of_outputs)
+    mas = [np.mean(np.abs(arrays), axis=0) for arrays in zip(*gradients, strict=True)]
+    reference_language.assert_close(job.scores("mas", 0), mas, rounding=1e-6)  # no squares: rounding is more of it
+
+
+def test_of_tokens_they_are_those_of_a_slow_loop(small):
+    job = small.job(per_token=True)
+    x, y = job._old.draw(6, [0, 6])
+    places = np.random.default_rng([0, 8]).integers(0, 8, 6)
+    expected = reference_language.mean_square(reference_language.token_gradients(built(job), x, y, places))
+    reference_language.assert_close(job.scores("fisher_empirical", 0), expected)
+    of_sequences = small.job().scores("fisher_empirical", 0)
+    assert not np.allclose(of_sequences[-1], expected[-1], rtol=0.1)
+    assert kept(job, "fisher_empirical-tokens-6") != kept(job, "fisher_empirical-sequences-6")
+
+
+def test_they_are_kept_with_where_they_come_from(small, monkeypatch):
+    job = small.job()
+    found = job.scores("magnitude", 0)
+    loaded, about = importances.load(kept(job, "magnitude-sequences-6"))
+    again = small.job()
+    with monkeypatch.context() as patch:
+        patch.setattr(importance.LoadedMeasure, "score", None)  # computed no more
+        for arrays in (loaded, again.scores("magnitude", 0)):
+            assert all(np.array_equal(a, b) and a.dtype == np.float32 for a, b in zip(arrays, found, strict=True))
+    assert (about["measure"], about["seed"], about["settings"]["examples"]) == ("magnitude", 0, 6)
+    assert {"versions", "backend", "device", "commit", "weights_sha256"} <= about.keys()
+    # Of other weights, they are computed anew.
+    importances.save(kept(job, "magnitude-sequences-6"), [a + 1 for a in found], **{**about, "weights_sha256": "other"})
+    assert np.array_equal(small.job().scores("magnitude", 0)[0], found[0])
+
+
+class Evil:
+    """Pickled, it makes a file when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+def test_a_file_that_is_damaged_or_something_else_is_told_of(tmp_path):
+    path, mark = tmp_path / "kept.npz", tmp_path / "mark"
+    importances.save(path, [np.ones(300, "float32"), np.zeros((2, 3))], measure="mas")
+    arrays, about = importances.load(path)
+    assert [a.shape for a in arrays] == [(300,), (2, 3)] and about == {"measure": "mas"}
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[400] ^= 1
+    evil = np.array([Evil(mark)], dtype=object)
+    for content in (b"", b"garbage", whole[:-40], bytes(flipped)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"importances that were written by .* in .*kept.npz, received a file that"):
+            importances.load(path)
+    about = np.array(json.dumps({}))
+    for wrong in ({"about": about, "00000": evil}, {"about": evil}, {"00000": np.ones(3)}, {"about": np.ones(())}):
+        np.savez(path, **wrong)
+        with pytest.raises(ValueError, match="damaged or holds something else"):
+            importances.load(path)
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match="damaged or holds something else"):
+        importances.load(path)
+    assert not mark.exists()
+    with pytest.raises(FileNotFoundError):
+        importances.load(tmp_path / "nothing.npz")
+
+
+def test_a_damaged_file_stops_a_run(small):
+    job = small.job(measures=["magnitude"], penalties=["plain"], strengths=[1.0])
+    job.scores("magnitude", 0)
+    path = kept(job, "magnitude-sequences-6")
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="is damaged"):
+        small.job().scores("magnitude", 0)

@@ -1,0 +1,324 @@
+"""Runs of fine-tuning: what they record, that they are what they say, and that they go on after a kill."""
+
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import plain
+import pytest
+import reference_language
+
+import importance
+from engine import training
+from experiments import fine_tuning, status
+from report import fine_tuning as reading
+
+HELD = {"measures": ["magnitude"], "penalties": ["stabilized"], "strengths": [3.0]}
+EXPLODING = {"measures": ["uniform"], "penalties": ["plain"], "optimizer": "sgd", "learning_rate": 0.1, "steps": 6}
+
+
+def cells(frame):
+    """What does not depend on when it was computed, in one order."""
+    return frame.drop(columns="seconds").sort_values(fine_tuning.KEY, ignore_index=True)
+
+
+def same(frame, other):
+    pd.testing.assert_frame_equal(cells(frame), cells(other), check_exact=True)
+
+
+def losses(frame, **of):
+    """The losses (evaluations, texts) of one run, in the order of its steps."""
+    for column, value in of.items():
+        frame = frame[frame[column] == value]
+    return frame.sort_values("step")[["old_loss", "new_loss"]].to_numpy()
+
+
+def built(job, weights):
+    """A model that no job has touched, with these weights."""
+    model = job._language.build(job.settings.sequence_length)
+    training.assign(training.model_variables(model), weights)
+    return model
+
+
+def rounds(job, seed):
+    """Yield (x, y) for each step of a run's fine-tuning, and None where it is evaluated."""
+    s = job.settings
+    for before, step in itertools.pairwise([0, *s.checkpoints]):
+        x, y = job._new.draw((step - before) * s.batch_size, [seed, 1, step])
+        for rows in training.order(len(x), s.batch_size, seed, step):
+            yield x[rows], y[rows]
+        yield None
+
+
+def steps(optimizer, rate):
+    """Return a function from weights and their gradients to the weights after the next step."""
+    means, squares, done = {}, {}, itertools.count(1)
+
+    def adam(weights, gradients):
+        t = next(done)
+        moved = []
+        for i, (w, g) in enumerate(zip(weights, gradients, strict=True)):
+            means[i] = 0.9 * means.get(i, 0) + 0.1 * g
+            squares[i] = 0.999 * squares.get(i, 0) + 0.001 * g**2
+            moved.append(w - rate * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t) * means[i] / (np.sqrt(squares[i]) + 1e-7))
+        return [w.astype("float32") for w in moved]
+
+    def sgd(weights, gradients):
+        return [w - np.float32(rate) * g for w, g in zip(weights, gradients, strict=True)]
+
+    return {"adam": adam, "sgd": sgd}[optimizer]
+
+
+def of_task(job, model, weights, x, y):
+    """The gradient of a batch's loss."""
+    others = plain.values(model.non_trainable_variables)
+    return plain.gradient(lambda ws: job.loss(y, plain.output(model, ws, others, x, training=True)), weights)
+
+
+def tuned(job, penalty):
+    """The weights at the end of the last run with a penalty."""
+    return training.values(job._tuner(penalty).model.trainable_variables)
+
+
+def test_every_run_has_a_row_for_each_evaluation(small):
+    frame = small.run(**HELD, seeds=[3, 4], every=3)
+    assert list(frame.columns) == fine_tuning.COLUMNS == reading.COLUMNS and set(frame["status"]) == {"ok"}
+    assert set(frame["old_text"]) == {"old"} and set(frame["new_text"]) == {"new"} and set(frame["model"]) == {"gpt"}
+    for _, of_run in frame.groupby(["measure", "penalty", "strength", "seed"]):
+        assert of_run["step"].tolist() == [0, 3, 4]
+    assert len(frame) == 2 * 2 * 3
+    for text in ("old", "new"):
+        np.testing.assert_allclose(frame[f"{text}_perplexity"], np.exp(frame[f"{text}_loss"]), rtol=1e-12)
+    for seed in (3, 4):  # before the first step all are the same model
+        assert np.ptp(losses(frame, step=0, seed=seed), axis=0).tolist() == [0, 0]
+    assert (losses(frame, step=0, seed=3) != losses(frame, step=0, seed=4)).all()
+    held = frame[(frame["measure"] == "magnitude") & (frame["step"] > 0)]
+    assert (held["ewc_largest"] > 0).all() and (held["ewc_penalty_ratio"] > 0).all()
+    # Other protections and seeds of the same settings join the same file; what is there is not done again.
+    more = small.run(**{**HELD, "strengths": [3.0, 30.0]}, seeds=[3], every=3)
+    assert len(more) == len(frame) + 3
+    pd.testing.assert_frame_equal(more[: len(frame)], frame)
+    read = reading.read_fine_tuning(small.folder / "out")
+    assert len(read) == len(more) and not len(reading.not_finite(read))
+
+
+def test_beside_them_is_where_the_importance_is(small):
+    job = small.job(**HELD, seeds=[0, 1])
+    job.run(progress=False)
+    found = reading.read_importances(small.folder / "out")
+    scores = job.scores("magnitude", 1)
+    of_seed = found[found["seed"] == 1]
+    assert of_seed["size"].tolist() == [s.size for s in scores]
+    np.testing.assert_allclose(of_seed["mean"], [s.mean() for s in scores], rtol=1e-6)
+    np.testing.assert_allclose(of_seed["largest"], [s.max() for s in scores], rtol=1e-6)
+    kinds = dict(zip(of_seed["variable"], of_seed["kind"], strict=True))
+    assert set(kinds.values()) == set(reading.KINDS)
+    for start, kind in {"attention_1/": "attention", "attention_norm": "normalisation", "position_": "embedding"}.items():
+        assert {k for v, k in kinds.items() if v.startswith(start)} == {kind}
+    assert kinds["output/kernel"] == kinds["dense_in_1/bias"] == "dense"
+
+
+def test_a_loss_is_the_mean_over_the_tokens_that_were_held_out(small):
+    job = small.job()
+    frame = job.run(progress=False)
+    model = built(job, job.pretrained(0))
+    expected = [reference_language.mean_loss(model, *part) for part in job.held_out()]
+    np.testing.assert_allclose(losses(frame, step=0)[0], expected, rtol=1e-5)
+    assert [len(x) for x, _ in job.held_out()] == [5, 5]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_fine_tuning_is_a_plain_loop_over_the_same_sequences(small, optimizer):
+    job = small.job(optimizer=optimizer, learning_rate=0.01, seeds=[2])
+    frame = job.run(progress=False)
+    model = built(job, job.pretrained(2))
+    weights, step = plain.values(model.trainable_variables), steps(optimizer, 0.01)
+    expected = [[reference_language.mean_loss(model, *part) for part in job.held_out()]]
+    for batch in rounds(job, 2):
+        if batch:
+            weights = step(weights, of_task(job, model, weights, *batch))
+        else:
+            training.assign(model.trainable_variables, weights)
+            expected.append([reference_language.mean_loss(model, *part) for part in job.held_out()])
+    np.testing.assert_allclose(losses(frame), expected, rtol=1e-4)
+    # Adam divides by the root of a mean of squares: where gradients nearly vanish, their rounding shows.
+    for found, weight in zip(tuned(job, "none"), weights, strict=True):
+        np.testing.assert_allclose(found, weight, atol=1e-3 if optimizer == "adam" else 1e-6)
+
+
+def test_with_next_to_no_strength_a_run_is_unprotected(small):
+    penalties = ["plain", "stabilized", "decoupled"]
+    frame = small.run(measures=["magnitude"], penalties=penalties, strengths=[1e-12])
+    for penalty in penalties:
+        np.testing.assert_allclose(losses(frame, penalty=penalty), losses(frame, penalty="none"), rtol=1e-4)
+
+
+def test_with_a_huge_strength_the_weights_stay(small):
+    settings = {"strengths": [1e9], "measures": ["uniform"], "optimizer": "sgd", "learning_rate": 0.05, "steps": 6}
+    job = small.job(penalties=["stabilized", "decoupled"], **settings)
+    frame = job.run(progress=False)
+    start = job.pretrained(0)[: len(tuned(job, "none"))]
+    moved = {p: max(np.abs(a - b).max() for a, b in zip(tuned(job, p), start, strict=True)) for p in job._tuners}
+    # Decoupled, all are put back at every step; stabilised, all but the step of the task itself.
+    assert moved["decoupled"] < 1e-6 and moved["stabilized"] < moved["none"] / 2
+    np.testing.assert_allclose(losses(frame, penalty="decoupled"), losses(frame, step=0)[[0] * 4], rtol=1e-5)
+
+
+def test_uniform_importances_are_l2_towards_the_start(small):
+    rate, strength = 0.1, 2.0
+    settings = {"optimizer": "sgd", "learning_rate": rate, "steps": 2, "every": 2}
+    job = small.job(measures=["uniform"], penalties=["plain"], strengths=[strength], **settings)
+    job.run(progress=False)
+    model = built(job, job.pretrained(0))
+    weights = start = plain.values(model.trainable_variables)
+    for batch in filter(None, rounds(job, 0)):
+        gradients = of_task(job, model, weights, *batch)
+        weights = [w - rate * (g + strength * (w - a)) for w, g, a in zip(weights, gradients, start, strict=True)]
+    for found, expected in zip(tuned(job, "plain"), weights, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_importances_are_scaled_to_a_mean_of_1(small):
+    job = small.job(**HELD, optimizer="sgd", learning_rate=0.5)
+    frame = job.run(progress=False)
+    scores = np.concatenate([s.ravel() for s in job.scores("magnitude", 0)])
+    held = frame[(frame["measure"] == "magnitude") & (frame["step"] > 0)]["ewc_largest"]
+    np.testing.assert_allclose(held, 0.5 * 3.0 * scores.max() / scores.mean(), rtol=1e-5)
+    raw = small.run(**HELD, optimizer="sgd", learning_rate=0.5, scaled=False)
+    held = raw[(raw["measure"] == "magnitude") & (raw["step"] > 0)]["ewc_largest"]
+    np.testing.assert_allclose(held, 0.5 * 3.0 * scores.max(), rtol=1e-5)
+
+
+def test_a_model_is_pretrained_once(small, trained):
+    small.run()
+    assert trained == [(4, 4 * 4), (2, 2 * 4), (4, 2 * 4)]
+    del trained[:]
+    small.run(**HELD)
+    assert trained == [(2, 2 * 4), (4, 2 * 4)]
+    small.run(**HELD)
+    small.run("out", **HELD, steps=2)  # another run of the same pretrained model
+    assert trained[2:] == [(2, 2 * 4)] * 2
+    del trained[:]
+    small.run(seeds=[1])
+    small.run(pretraining_rate=1e-3)
+    assert [call for call in trained if call[1] == 16] == [(4, 16)] * 2
+
+
+def test_pretraining_goes_on_where_it_was_left(small, trained, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "_AT_ONCE", 2)
+    settings = {"pretraining_steps": 6, "seeds": [1]}
+    whole = small.job("whole", **settings).pretrained(1)
+    assert trained == [(2, 8), (4, 8), (6, 8)]
+    trained.dies_at = 6
+    with pytest.raises(KeyboardInterrupt):
+        small.job("parts", **settings).pretrained(1)
+    del trained[:]
+    for _ in range(2):
+        again = small.job("parts", **settings).pretrained(1)
+        assert trained == [(6, 8)]
+        for a, b in zip(again, whole, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("at", [3, 5])
+def test_an_interrupted_run_ends_in_the_same_file(small, trained, at):
+    settings = {"measures": ["fisher_empirical"], "penalties": ["plain"], "strengths": [1.0]}
+    whole = small.run("whole", **settings)
+    trained.dies_at = len(trained) + at
+    with pytest.raises(KeyboardInterrupt):
+        small.run("parts", **settings)
+    written = len(pd.read_csv(small.job("parts", **settings).store.path))
+    assert written == {3: 2, 5: 5}[at]
+    del trained[:]
+    same(small.run("parts", **settings), whole)
+    assert len(trained) == 4 - (at - 2) and not list((small.folder / "parts" / "checkpoints").rglob("*.npz"))
+
+
+def test_a_last_row_without_its_checkpoint_is_not_written_again(small, monkeypatch):
+    whole = small.run("whole")
+    save = fine_tuning.Checkpoints.save
+
+    def dies(kept, step, arrays):
+        if "checkpoints" in kept.folder.parts:
+            raise KeyboardInterrupt
+        save(kept, step, arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tuning.Checkpoints, "save", dies)
+        with pytest.raises(KeyboardInterrupt):
+            small.run("parts")
+    assert len(pd.read_csv(small.job("parts").store.path)) == 2
+    same(small.run("parts"), whole)
+
+
+def test_who_joins_does_the_same_and_nothing_twice(small):
+    settings = {**HELD, "seeds": [0, 1]}
+    alone, joined = small.run("alone", **settings), small.run("joined", workers="join", **settings)
+    same(joined, alone)
+    again = small.run("joined", workers="join", **settings)
+    pd.testing.assert_frame_equal(again, joined)
+    spread = [small.job(out, **settings).spread.frame() for out in ("alone", "joined")]
+    assert not spread[1].duplicated(fine_tuning.SPREAD_KEY).any()
+    order = [frame.sort_values(fine_tuning.SPREAD_KEY, ignore_index=True) for frame in spread]
+    pd.testing.assert_frame_equal(*order, check_exact=True)
+    assert not list((small.folder / "joined").glob("*+*.csv"))
+
+
+def test_how_far_it_is_can_be_asked(small, trained):
+    trained.dies_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        small.run(**HELD)
+    (row,) = status(small.folder / "out").to_dict("records")
+    # It died before the first evaluation after the start of the second run.
+    assert (row["kind"], row["done"], row["missing"], row["state"]) == ("fine_tuning", 5, 1, "stopped")
+    trained.dies_at = None
+    small.run(**HELD)
+    (row,) = status(small.folder / "out").to_dict("records")
+    assert (row["done"], row["missing"], row["failed"], row["state"]) == (6, 0, 0, "finished")
+
+
+def test_a_run_whose_weights_explode_is_recorded(small):
+    with pytest.warns(UserWarning, match="seed 0, weights are not finite at step 3; the run is recorded so"):
+        frame = small.run(**EXPLODING, strengths=[1e38], every=3)
+    left = frame[frame["measure"] == "uniform"]
+    assert left["step"].tolist() == [0, 3, 6]
+    assert left["status"].tolist() == ["ok", *["weights are not finite at step 3"] * 2]
+    for column in ("old_loss", "new_loss", "old_perplexity", "new_perplexity", *fine_tuning.METER):
+        assert left[column].isna().tolist() == [False, True, True]
+    assert (frame[frame["measure"] == "none"]["status"] == "ok").all()
+    again = small.run(**EXPLODING, strengths=[1e38], every=3)  # it is not tried again
+    pd.testing.assert_frame_equal(again, frame)
+    assert reading.not_finite(reading.read_fine_tuning(small.folder / "out"))["step"].tolist() == [3]
+
+
+def test_a_loss_that_is_no_number_is_said_to_be_none(small):
+    with pytest.warns(UserWarning, match="not finite at step 4"):
+        frame = small.run(**EXPLODING, strengths=[1e30])
+    left = frame[frame["measure"] == "uniform"].set_index("step")["status"]
+    assert left[2] == "losses are not finite" and left[4] == left[6] == "weights are not finite at step 4"
+
+
+def test_a_perplexity_too_large_for_a_number_is_infinite():
+    assert fine_tuning._exp(1e4) == float("inf") and fine_tuning._exp(0.0) == 1.0
+
+
+def test_a_text_that_was_changed_is_refused(small):
+    frame = small.run()
+    about = json.loads(small.job().store.settings_path.read_text())
+    assert set(about["data_sha256"]) == {"old", "new"} and about["settings"]["old"] == str(small.old)
+    text = small.new.read_text()
+    small.new.write_text(text.replace("f(7)", "g(7)"))
+    with pytest.raises(ValueError, match=r"received others for new: .* Put the earlier data back"):
+        small.run()
+    small.new.write_text(text)
+    pd.testing.assert_frame_equal(small.run(), frame)
+
+
+def test_importances_without_a_scale(small, monkeypatch):
+    monkeypatch.setattr(importance.LoadedMeasure, "score", lambda measure, model, *a, **k: [
+        np.zeros(v.shape, "float32") for v in model.trainable_variables
+    ])  # fmt: skip
+    with pytest.raises(ValueError, match=r"finite mean above 0 .* received 0.0 from 'magnitude'. Use scaled=False"):
+        small.run(**HELD)
+    assert set(small.run(**HELD, scaled=False)["status"]) == {"ok"}
