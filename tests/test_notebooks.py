@@ -2,6 +2,7 @@
 
 import ast
 import math
+import os
 import pathlib
 
 import nbformat
@@ -34,6 +35,18 @@ SEQUENCE = {
     "batch_size": 500,
     "options": {"tasks": 2},
     "unstable": [],
+}
+FINE_TUNING = {
+    "measures": ["magnitude"],
+    "penalties": ["stabilized"],
+    "strengths": [1.0, 10.0],
+    "seeds": [0, 1],
+    "examples": 4,
+    "pretraining_steps": 2,
+    "steps": 4,
+    "every": 2,
+    "sequence_length": 8,
+    "batch_size": 4,
 }
 
 
@@ -154,7 +167,26 @@ def test_fine_tuning_shows_what_was_run(tmp_path):
     assert pictures(notebook) == 4 and "p_holm" in printed(notebook) and not (tmp_path / "nothing").exists()
 
 
-# The notebook that trains, in small, belongs here: test_fine_tuning_runs_shows_and_reads_again.
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason="what it runs is tested on both backends")
+def test_fine_tuning_runs_shows_and_reads_again(tmp_path):
+    texts = {"old": "".join(f"{n} and {n + 1}. " for n in range(200)), "new": "".join(f"f({n});\n" for n in range(250))}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    out, figures = tmp_path / "data", tmp_path / "figures"
+    tiny = {**{name: str(tmp_path / f"{name}.txt") for name in texts}, **FINE_TUNING, "figures": str(figures)}
+    notebook = execute("finetuning.ipynb", tmp_path, out=str(out), **tiny)
+    frame = report.read_fine_tuning(out)
+    # Plain fine-tuning and one protected run at two strengths, for two seeds, evaluated before, within and after.
+    assert len(frame) == 3 * 2 * 3 and set(frame["status"]) == {"ok"}
+    run = frame["run"].iloc[0]
+    written = {path.stem for path in figures.glob("*.png")}
+    assert written == {f"{name}-{run}" for name in ("frontiers", "steps", "spread", "pull")}
+    assert pictures(notebook) == 4 and "p_holm" in printed(notebook)
+    (csv,) = (path for path in out.glob("*.csv") if not path.stem.endswith("-importances"))
+    before = csv.read_bytes()
+    only_read = {"files": [str(out)], "out": str(tmp_path / "nothing")}
+    again = execute("finetuning.ipynb", tmp_path, **(tiny | only_read))
+    assert pictures(again) == 4 and csv.read_bytes() == before and not (tmp_path / "nothing").exists()
 
 
 @pytest.mark.parametrize("name", [path.name for path in sorted(HERE.glob("*.ipynb"))])
