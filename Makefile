@@ -46,9 +46,8 @@ status: $(READY)
 	@$(BIN)/python -m experiments $(OUT)
 
 # What depends on the backend is tested on both.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/fine_tuning \
-    tests/test_*.py \
-    tests/sequential/test_replicas.py)
+ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py \
+    tests/sequential/test_replicas.py tests/fine_tuning/test_fine_tuning_importances.py)
 
 lab: $(READY)
 	$(BIN)/jupyter lab
