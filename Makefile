@@ -46,9 +46,8 @@ status: $(READY)
 	@$(BIN)/python -m experiments $(OUT)
 
 # What depends on the backend is tested on both.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/fine_tuning \
-    tests/test_*.py \
-    tests/sequential/test_replicas.py)
+ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py \
+    tests/sequential/test_replicas.py tests/fine_tuning/test_fine_tuning_[hiv]*.py)
 
 lab: $(READY)
 	$(BIN)/jupyter lab
@@ -80,6 +79,6 @@ $(READY): requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(TESTABLE): requirements-test.txt requirements-jax.txt $(READY)
+$(TESTABLE): requirements-test.txt requirements-jax.txt requirements-hub.txt $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@

@@ -24,13 +24,11 @@ def squares_of_outputs(logits, y):
 def gradients(model, x, y, objective=loss_of_sequence):
     """The gradients of objective(logits (length, vocabulary), labels) of each sequence: lists of float64 arrays."""
     weights, others = plain.values(model.trainable_variables), plain.values(model.non_trainable_variables)
-    return [
-        [
-            g.astype("float64")
-            for g in plain.gradient(lambda ws: objective(plain.output(model, ws, others, x[n : n + 1])[0], y[n]), weights)  # noqa: B023
-        ]
-        for n in range(len(x))
-    ]  # fmt: skip
+
+    def of(n):
+        return plain.gradient(lambda ws: objective(plain.output(model, ws, others, x[n : n + 1])[0], y[n]), weights)
+
+    return [[g.astype("float64") for g in of(n)] for n in range(len(x))]
 
 
 def token_gradients(model, x, y, places):
