@@ -79,6 +79,6 @@ $(READY): requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(TESTABLE): requirements-test.txt requirements-jax.txt $(READY)
+$(TESTABLE): requirements-test.txt requirements-jax.txt requirements-hub.txt $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@

@@ -117,5 +117,5 @@ def test_a_preset_that_is_none(hub, tmp_path, preset, monkeypatch):
     with pytest.raises(ValueError, match="no options for the preset"):
         hub.job(model_options={"width": 16})
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(ImportError, match=r"pip install -r requirements-hub\.txt, or use model='gpt'"):
+    with pytest.raises(ImportError, match=r"pip install -r requirements-hub.txt, or use model='gpt'"):
         fine_tuning.run(hub.old, hub.new, model="gpt2_base_en", out=tmp_path / "out")

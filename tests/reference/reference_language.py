@@ -25,13 +25,10 @@ def gradients(model, x, y, objective=loss_of_sequence):
     """The gradients of objective(logits (length, vocabulary), labels) of each sequence: lists of float64 arrays."""
     weights, others = plain.values(model.trainable_variables), plain.values(model.non_trainable_variables)
 
-    def of_one(n):
-        def value(ws):
-            return objective(plain.output(model, ws, others, x[n : n + 1])[0], y[n])
+    def of(n):
+        return plain.gradient(lambda ws: objective(plain.output(model, ws, others, x[n : n + 1])[0], y[n]), weights)
 
-        return [g.astype("float64") for g in plain.gradient(value, weights)]
-
-    return [of_one(n) for n in range(len(x))]
+    return [[g.astype("float64") for g in of(n)] for n in range(len(x))]
 
 
 def token_gradients(model, x, y, places):
