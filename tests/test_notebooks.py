@@ -159,7 +159,7 @@ def fine_tuned(folder):
 
 
 def test_fine_tuning_shows_what_was_run(tmp_path):
-    files = {"files": [str(fine_tuned(tmp_path))], "out": str(tmp_path / "nothing")}
+    files = {"files": [str(fine_tuned(tmp_path))], "out": str(tmp_path / "nothing"), "new_perplexity": None}
     notebook = execute("finetuning.ipynb", tmp_path, figures=str(tmp_path / "figures"), **files)
     written = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert written == {f"{name}-prose-python" for name in ("frontiers", "steps", "spread", "pull")}
@@ -174,6 +174,7 @@ def test_fine_tuning_runs_shows_and_reads_again(tmp_path):
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
     out, figures = tmp_path / "data", tmp_path / "figures"
     tiny = {**{name: str(tmp_path / f"{name}.txt") for name in texts}, **FINE_TUNING, "figures": str(figures)}
+    tiny |= {"files": [], "new_perplexity": None}
     notebook = execute("finetuning.ipynb", tmp_path, out=str(out), **tiny)
     frame = report.read_fine_tuning(out)
     # Plain fine-tuning and one protected run at two strengths, for two seeds, evaluated before, within and after.
