@@ -186,7 +186,7 @@ def test_the_settings_file(case):
 
 
 def test_where_all_is_replaced_every_ranking_is_evaluated_alike(tmp_path, monkeypatch):
-    """The three units are used up at 0.75; the rounding must not tell which ranking came first, or at what threshold."""
+    """The three units are used up at 0.75; rounding must not tell which ranking came first, or at what threshold."""
     evaluate, asked = evaluation.Evaluator.__call__, []
 
     def note(self, ranks, replacements, thresholds):
