@@ -80,6 +80,7 @@ def test_docstring_has_formula_scale_and_a_true_example(name):
 # Measures of the weight alone do not know that a unit is dead; others only see a part of it.
 BLIND = {
     "random": "looks at nothing",
+    "uniform": "looks at nothing",
     "magnitude": "looks at the weight alone",
     "inverse_magnitude": "looks at the weight alone",
     "sign_stability": "a weight that never moves keeps its sign",

@@ -45,6 +45,10 @@ def random(case):
     return [rng.random(w.shape, dtype="float32") for w in case.weights]
 
 
+def uniform(case):
+    return [np.full(w.shape, 1.0) for w in case.weights]
+
+
 def magnitude(case):
     return [np.abs(w) for w in case.weights]
 
