@@ -9,7 +9,8 @@ from keras import ops
 from engine import backend, wrapper
 
 METERED = 10
-"""One step in so many is metered, from the first on: the norms of all gradients are a third of a small step's time."""
+"""So many steps are metered, then one in so many, which stands for that many: the norms of all gradients are a third of
+a small step's time."""
 
 
 class Stability(NamedTuple):
@@ -20,9 +21,10 @@ class Stability(NamedTuple):
             jumps over its anchor at every step, and one above 2 moves away from it.
         percentile: float. The 99.9th percentile of the same.
         above_1, above_2: float. Shares of weights above 1 and above 2.
-        penalty_ratio: float. Norm of the penalty's gradient over that of the task's, each summed over every tenth step.
+        penalty_ratio: float. Norm of the penalty's gradient over that of the task's, each summed over the steps;
+            of those after the first ten, every tenth stands for ten.
         task_left: float, from 0 to 1. What the wrapped optimizer's `global_clipnorm` leaves of the task's gradient, a
-            mean over every tenth step; 1.0 without clipping.
+            mean over the same steps; 1.0 without clipping.
     """
 
     largest: float
@@ -195,7 +197,8 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         return pulls
 
     def _metered(self, meter, gradients, pulls, rate):
-        """Add a step to [steps, metered steps, norms of the task's gradient, of the penalty's, shares left, rate]."""
+        """Add a step to [steps, those metered, norms of the task's gradient, of the penalty's, shares left, rate]."""
+        first = ops.less(meter[0], METERED)
 
         def norms():
             task, pull, left = _norm(gradients), _norm(pulls), ops.ones(())
@@ -203,9 +206,10 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             if clip is not None:
                 passed_on = gradients if self.decoupled else [g + p for g, p in zip(gradients, pulls, strict=True)]
                 left = ops.minimum(1.0, clip / ops.maximum(_norm(passed_on), 1e-30))
-            return ops.stack([ops.ones(()), task, pull, left])
+            return ops.stack([ops.ones(()), task, pull, left]) * ops.where(first, 1.0, float(METERED))
 
-        found = ops.cond(ops.equal(meter[0] % METERED, 0), norms, lambda: ops.zeros(4))
+        metered = ops.logical_or(first, ops.equal(meter[0] % METERED, 0))
+        found = ops.cond(metered, norms, lambda: ops.zeros(4))
         return ops.concatenate([meter[:1] + 1, meter[1:5] + found, ops.maximum(meter[5:], rate)])
 
     def restart_meter(self):
