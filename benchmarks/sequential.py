@@ -1,14 +1,18 @@
 """Time one run of the published sequence, ten permutations of MNIST, beside a plain loop of the same work.
 
-    python -m benchmarks.sequential [--tasks 10] [--epochs 6] [--measure fisher_empirical] [--plain-steps 30]
+    python -m benchmarks.sequential [--tasks 10] [--epochs 6] [--measure fisher_empirical] [--steps 300] [--torch]
 
 ours: `experiments.sequential`, protocol "published", Fisher on 5,000 examples, stabilised penalty; the whole run with
 reading data, scoring and the tests after every task, and with compiling, then once more for the next seed without.
-plain: forward pass, gradient, penalty and Adam, operation by operation, timed on `--plain-steps` steps and the same
-number of one-example backward passes and test batches, each scaled up to the run's number of them.
+plain loop: forward pass, gradient, penalty and Adam, operation by operation. PyTorch: the same, as one would write it
+there. Both are timed on `--steps` steps, as many one-example backward passes and one test, each scaled up to the run's
+number of them.
 """
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 
 import keras
@@ -18,7 +22,7 @@ from benchmarks import timing
 from engine import backend
 from experiments import sequential
 
-BATCH, EXAMPLES, STRENGTH = 100, 5000, 85.0
+BATCH, EXAMPLES, STRENGTH, RATE = 100, 5000, 85.0, 1e-3
 
 
 def main():
@@ -27,7 +31,8 @@ def main():
     options.add_argument("--tasks", type=int, default=10)
     options.add_argument("--epochs", type=int, default=6)
     options.add_argument("--measure", default="fisher_empirical")
-    options.add_argument("--plain-steps", type=int, default=30)
+    options.add_argument("--steps", type=int, default=300, help="of the loops beside, which are scaled up")
+    options.add_argument("--torch", action="store_true", help="also a loop in PyTorch, which has to be installed")
     given = options.parse_args()
     print(f"{timing.machine()}\n{given.tasks} tasks, {given.epochs} epochs each, {given.measure}\n")
     with tempfile.TemporaryDirectory() as out:
@@ -50,14 +55,26 @@ def main():
             )
         accuracy = sequential.summary(runs.store.frame())["test_accuracy"]
         print(f"mean accuracy over all tasks: {', '.join(f'{a:.4f}' for a in accuracy)}")
-        plain = plain_run(runs.sequence_of(0), given)
-        print(f"\nplain loop {plain:9.1f}   (scaled up; {plain / totals[1]:.1f} times ours)")
+        loops = {"plain loop": plain_loop} | ({"PyTorch": torch_loop} if given.torch else {})
+        for name, loop in loops.items():
+            task = runs.sequence_of(0).first
+            seconds = scaled_up(loop(task, given.steps), task, given)
+            print(f"{name:10} {seconds:9.1f}   (scaled up; {seconds / totals[1]:.1f} times ours)", flush=True)
 
 
-def plain_run(sequence, given):
-    """Estimate the seconds of a run without compilation."""
-    task = sequence.first
-    model, optimizer = task.build_model(), keras.optimizers.Adam(1e-3)
+def scaled_up(parts, task, given):
+    """Scale the seconds of a step, of one example's score and of one test up to those of a whole run."""
+    counts = (
+        given.tasks * given.epochs * (len(task.x_train) // BATCH),
+        (given.tasks - 1) * EXAMPLES,
+        given.tasks * (given.tasks + 1) // 2,
+    )
+    return sum(seconds * count for seconds, count in zip(parts, counts, strict=True))
+
+
+def plain_loop(task, steps):
+    """Return the seconds of a step, of one example's score and of one test, operation by operation."""
+    model, optimizer = task.build_model(), keras.optimizers.Adam(RATE)
     optimizer.build(model.trainable_variables)
     weights, objective = model.trainable_variables, task.loss
     anchors = [keras.ops.convert_to_tensor(backend.copied(w)) for w in weights]
@@ -74,7 +91,7 @@ def plain_run(sequence, given):
         gradients = gradient(rng.choice(len(x), BATCH, replace=False))
         held = []
         for g, w, anchor, omega in zip(gradients, weights, anchors, importances, strict=True):
-            coefficient = STRENGTH * omega / (1 + 1e-3 * STRENGTH * omega)
+            coefficient = STRENGTH * omega / (1 + RATE * STRENGTH * omega)
             held.append(g + coefficient * (backend.read(w) - anchor))
         optimizer.apply(held, weights)
 
@@ -85,20 +102,20 @@ def plain_run(sequence, given):
         totals[:] = [t + g * g for t, g in zip(totals, gradient(slice(n, n + 1)), strict=True)]
 
     def test():
-        np.mean(np.argmax(np.asarray(model(task.x_test[:500], training=False)), axis=1) == task.y_test[:500])
+        for n in range(0, len(task.x_test), 500):
+            found = np.asarray(model(task.x_test[n : n + 500], training=False))
+            np.mean(np.argmax(found, axis=1) == task.y_test[n : n + 500])
 
-    counts = {
-        step: given.tasks * given.epochs * (len(x) // BATCH),
-        score: (given.tasks - 1) * EXAMPLES,
-        test: given.tasks * (given.tasks + 1) // 2 * (len(task.x_test) // 500),
-    }
-    total = 0.0
-    for work, count in counts.items():
-        work()
-        total += (
-            timing.seconds(lambda work=work: [work() for _ in range(given.plain_steps)]) / given.plain_steps * count
-        )
-    return total
+    return timing.each(step, steps), timing.each(score, steps), timing.each(test, 1)
+
+
+def torch_loop(task, steps):
+    """Return the same for PyTorch, in a process of its own: its libraries and TensorFlow's do not go together."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/task.npz", **{n: getattr(task, n) for n in ("x_train", "y_train", "x_test", "y_test")})
+        command = [sys.executable, "-m", "benchmarks.sequential_torch", f"{folder}/task.npz"]
+        command += map(str, (BATCH, steps, STRENGTH, RATE))
+        return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,12 @@ def seconds(function, *arguments):
     return time.perf_counter() - start
 
 
+def each(function, times):
+    """Call a function once to warm up, then so many times; return the seconds of a call."""
+    function()
+    return seconds(lambda: [function() for _ in range(times)]) / times
+
+
 def in_turn(ways, rounds):
     """Call each way once to compile, then all of them in turn.
 
