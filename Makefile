@@ -46,8 +46,9 @@ status: $(READY)
 	@$(BIN)/python -m experiments $(OUT)
 
 # What depends on the backend is tested on both.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments tests/test_*.py \
-    tests/sequential/test_replicas.py tests/fine_tuning/test_fine_tuning_importances.py)
+ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments/test_grid_*.py \
+    tests/experiments/test_torture.py tests/test_*.py tests/sequential/test_replicas.py \
+    tests/fine_tuning/test_fine_tuning_importances.py)
 
 lab: $(READY)
 	$(BIN)/jupyter lab

@@ -50,4 +50,5 @@ def loop(task, batch, steps, strength, rate):
 
 if __name__ == "__main__":
     path, batch, steps, strength, rate = sys.argv[1:]
-    print(json.dumps(loop(np.load(path), int(batch), int(steps), float(strength), float(rate))))
+    with np.load(path, allow_pickle=False) as task:
+        print(json.dumps(loop(task, int(batch), int(steps), float(strength), float(rate))))

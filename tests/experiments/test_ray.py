@@ -5,7 +5,7 @@ import sys
 import pytest
 from grid_runs import ROWS, run, same
 
-from experiments import threshold_grid
+from experiments import crew, threshold_grid
 
 
 def test_without_ray_it_is_asked_for(tmp_path, monkeypatch):
@@ -28,6 +28,7 @@ def cluster():
 @pytest.mark.filterwarnings("ignore")
 def test_a_node_that_is_killed_loses_nothing(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(threshold_grid, "_SECONDS_BETWEEN_FIGURES", -1)
+    monkeypatch.setattr(crew.NowAndThen.__init__, "__defaults__", (0.1,))
     node, killed = cluster.add_node(num_cpus=1), []
 
     def watch(frame):
@@ -35,8 +36,8 @@ def test_a_node_that_is_killed_loses_nothing(tmp_path, cluster, monkeypatch):
             killed.append(len(frame))
             cluster.remove_node(node, allow_graceful=False)
 
-    settings = {"seeds": [0, 1, 2], "epochs": 12}
+    settings = {"seeds": [0, 1, 2], "epochs": 40}
     frame = run(tmp_path / "ray", workers=f"ray:{cluster.address}", watch=watch, **settings)
-    assert killed and 0 < killed[0] < len(frame) == ROWS // 2 // 3 * 12 * 3
+    assert killed and 0 < killed[0] < len(frame) == ROWS // 2 // 3 * 40 * 3
     same(frame, run(tmp_path / "here", **settings))
     assert not list((tmp_path / "ray" / "checkpoints").rglob("*.holder"))
