@@ -34,6 +34,7 @@ SEQUENCE = {
     "epochs": 2,
     "batch_size": 500,
     "options": {"tasks": 2},
+    "files": [],
     "unstable": [],
 }
 FINE_TUNING = {
