@@ -173,11 +173,12 @@ def _pairs(by_seed, alpha):
         mean, low, high = student_t(gain)
         rows.append(
             {"better": one, "worse": other, "seeds": len(gain), "difference": mean, "difference_low": low,
-             "difference_high": high, "p_wilcoxon": wilcoxon(gain), "p": paired_t(gain)}
+             "difference_high": high, "p_wilcoxon": wilcoxon(gain), "p": paired_t(gain), "p_holm": 1.0,
+             "verdict": "one seed"}
         )  # fmt: skip
-    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = p
-        row["verdict"] = "one seed" if row["seeds"] < 2 else "better" if p <= alpha else "not told apart"
+    tested = [row for row in rows if row["seeds"] > 1]  # a pair that cannot be tested is none of the family
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row |= {"p_holm": p, "verdict": "better" if p <= alpha else "not told apart"}
     return rows
 
 

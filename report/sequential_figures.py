@@ -124,7 +124,8 @@ def accuracy_matrices(frame, chosen=None):
         for (after, on), text in zip(np.ndindex(*matrix.shape), axis.texts, strict=True):
             text.set_text("" if on > after else text.get_text())  # not learnt yet
         kept = matrix.loc[tasks].mean()
-        axis.set_title(f"{_words(*name)}\n{cells['seed'].nunique()} seeds, {kept:.3f} at the end")
+        seeds = cells["seed"].nunique()
+        axis.set_title(f"{_words(*name)}\n{seeds} seed{'s' * (seeds != 1)}, {kept:.3f} at the end")
     for axis in axes.flat[len(found) :]:
         axis.set_visible(False)
     for number, axis in enumerate(axes.flat[: len(found)]):

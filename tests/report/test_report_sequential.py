@@ -131,6 +131,12 @@ def test_comparisons_are_paired(frame):
     assert 0.003 < row["p"] < 0.05 and row["p"] == pytest.approx(2 * stats_t_tail(t, 3), rel=1e-6)
     assert row["p_wilcoxon"] == 0.125  # the least that four seeds allow
     assert table.loc["fisher", "stabilized", "plain"]["verdict"] == "not told apart"
+    # A measure with one seed is compared with nothing, and makes no other test harder.
+    rare = frame[(frame["measure"] == "mas") & (frame["seed"] == 0)].assign(measure="rare")
+    more = report.compare_best(pd.concat([frame, rare])).set_index(["family", "better", "worse"])
+    assert more.loc["plain", "fisher", "mas"]["p_holm"] == row["p_holm"] == row["p"]
+    alone = more[(more.index.get_level_values(1) == "rare") | (more.index.get_level_values(2) == "rare")]
+    assert len(alone) and set(alone["verdict"]) == {"one seed"} and (alone["p_holm"] == 1).all()
     single = report.compare_best(frame[frame["seed"] == 0])
     assert set(single["verdict"]) == {"one seed"} and (single["p"] == 1).all()
 
