@@ -57,5 +57,5 @@ def save(figure, path_stem, formats=("png", "pdf")):
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{name}") for name in formats]
     for file in files:
-        figure.savefig(file, dpi=200)
+        figure.savefig(file, dpi=200, bbox_inches="tight")  # as notebooks show it: a title may be wider than its figure
     return files
