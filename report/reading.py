@@ -125,7 +125,7 @@ def read_file(file):
         table = legacy.translate(table, name)
     else:
         require(table, REQUIRED, file)
-    frame = complete(table).assign(source=str(file), **_chance(file.with_name(f"{name.partition(SHARD)[0]}.json")))
+    frame = complete(table).assign(source=str(file), **_chance(settings_of(file)))
     frame = frame[[*REQUIRED, *CHANCE, *MISSING]]
     return _typed(frame, file)
 
@@ -199,7 +199,7 @@ def tables(paths, columns, kind, aside=None):
     """
     found = []
     for file, strict in find(paths).items():
-        if aside and stem(file).endswith(aside):
+        if (aside and stem(file).endswith(aside)) or not has_rows(file):
             continue
         try:
             table = parse(file)
@@ -239,6 +239,11 @@ def once(frame, row, values):
 def stem(file):
     """Return a file's name without `.csv` or `.csv.gz`."""
     return file.name.removesuffix(".gz").removesuffix(".csv")
+
+
+def settings_of(file):
+    """Return where the settings of a run's file, or of a part of it that a process is still writing, are."""
+    return file.with_name(f"{stem(file).partition(SHARD)[0]}.json")
 
 
 def _chance(settings):

@@ -9,7 +9,7 @@ import pandas as pd
 from report.columns import parts
 from report.inference import holm, wilcoxon
 from report.intervals import paired_t, student_t
-from report.reading import once, require, stem, tables
+from report.reading import once, require, settings_of, tables
 
 WHERE = ["run", "sequence", "model", "protocol"]
 PROTECTION = ["measure", "penalty", "strength"]
@@ -42,7 +42,7 @@ def read_sequential(paths):
 
 
 def _protocol(file):
-    settings = file.with_name(f"{stem(file)}.json")
+    settings = settings_of(file)
     known = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     return known.get("settings", {}).get("protocol", "unknown")
 

@@ -3,9 +3,9 @@
 from tasks import sequences
 
 
-def stages(seed, tasks=5):
-    """Draw `tasks - 1` orders of the 64 pixels."""
-    return sequences.permuted("digits", 8 * 8, tasks, seed)
+def stages(seed, tasks=5, permutations=None):
+    """Draw `tasks - 1` orders of the 64 pixels: from the run's seed, or the same for all runs from `permutations`."""
+    return sequences.permuted("digits", 8 * 8, tasks, seed if permutations is None else permutations)
 
 
 SEQUENCE = stages

@@ -8,9 +8,9 @@ References:
 from tasks import sequences
 
 
-def stages(seed, tasks=10):
-    """Draw `tasks - 1` orders of the 784 pixels."""
-    return sequences.permuted("mnist", 28 * 28, tasks, seed)
+def stages(seed, tasks=10, permutations=None):
+    """Draw `tasks - 1` orders of the 784 pixels: from the run's seed, or the same for all runs from `permutations`."""
+    return sequences.permuted("mnist", 28 * 28, tasks, seed if permutations is None else permutations)
 
 
 SEQUENCE = stages

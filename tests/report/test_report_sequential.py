@@ -72,6 +72,16 @@ def test_reading(tmp_path, frame):
         report.read_sequential([tmp_path / "data" / "strange-mlp-1.csv", tmp_path / "data" / "other.csv"])
 
 
+def test_reading_while_runs_are_made(tmp_path, frame):
+    finished = frame["measure"] == "mas"
+    parts = {"": frame[finished], "+fisher-all": frame[~finished], "+joint-all": frame[:0]}
+    for part, rows in parts.items():
+        rows[COLUMNS].to_csv(tmp_path / f"strange-mlp-1{part}.csv", index=False)
+    (tmp_path / "strange-mlp-1.json").write_text(json.dumps({"settings": {"protocol": "published"}}))
+    found = report.read_sequential(tmp_path)
+    assert len(found) == len(frame) and set(found["protocol"]) == {"published"}
+
+
 def test_best_strengths_by_hand(frame, published):
     table = report.best_strengths(frame, published).set_index(["measure", "penalty"])
     assert table["strength"].to_dict() == {

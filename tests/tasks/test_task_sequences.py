@@ -54,6 +54,8 @@ def test_permutations_are_of_pixels_and_follow_the_seed():
         assert np.array_equal(order, again.stages[number].pixels)
         assert not np.array_equal(order, other.stages[number].pixels)
         assert not np.array_equal(order, sequence.stages[number - 1].pixels)
+    same = [sequences.load("permuted_digits", seed=s, permutations=2).stages[1].pixels for s in (0, 1)]
+    assert all(np.array_equal(pixels, other.stages[1].pixels) for pixels in same)
     longer = sequences.load("permuted_digits", seed=1, tasks=6)
     assert all(np.array_equal(longer.stages[n].pixels, sequence.stages[n].pixels) for n in range(1, 4))
 
@@ -94,7 +96,11 @@ def test_split_shares_out_the_labels_and_keeps_their_numbers(labels_per_task):
     [
         ("permuted_digits", {"tasks": 0}, "tasks to be a whole number of at least 1, received 0"),
         ("permuted_digits", {"tasks": 2.5}, "received 2.5"),
-        ("permuted_digits", {"labels_per_task": 2}, r"'permuted_digits' has \(tasks\), received labels_per_task"),
+        (
+            "permuted_digits",
+            {"labels_per_task": 2},
+            r"'permuted_digits' has \(tasks, permutations\), received labels_per_task",
+        ),
         ("mnist_fashion_rotations", {"tasks": 2}, r"\(it has none\), received tasks"),
         ("split_digits", {"labels_per_task": 3}, "labels_per_task to divide 10, received 3"),
         ("split_digits", {"labels_per_task": -1}, "received -1"),
