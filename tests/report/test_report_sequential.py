@@ -119,6 +119,34 @@ def test_reproduced_at_the_published_strength_alone(frame, published):
     assert row["difference"] == pytest.approx(row["test_accuracy"] - 0.84) and not row["within"]
     assert report.reproduced(frame, published, margin=0.05)["within"].all()
     assert report.reproduced(frame[frame["strength"] != 3], published).empty
+    assert np.isnan(row["carried_accuracy"])
+    (carried,) = report.reproduced(frame.assign(protocol="published"), published).to_dict("records")
+    later = frame[frame["seed"] > 0]
+    assert carried["carried_accuracy"] == report.reproduced(later, published)["test_accuracy"].item()
+    assert carried["carried_difference"] == pytest.approx(carried["carried_accuracy"] - 0.84)
+    alone = frame[frame["seed"] == 0].assign(protocol="published")
+    assert np.isnan(report.reproduced(alone, published)["carried_difference"].item())
+
+
+def test_some_seeds_choose_and_the_others_report(frame):
+    lucky = {("fisher", "plain", 1.0): 0.95, ("fisher", "plain", 10.0): 0.7, ("fisher", "plain", 100.0): 0.7}
+    frame = frame[(frame["measure"] != "fisher") | (frame["seed"] > 1) | (frame["penalty"] != "plain")]
+    frame = pd.concat([frame, runs(lucky, seeds=2)]).assign(protocol="honest")
+    table = report.best_strengths(frame, search_seeds=[0, 1]).set_index(["measure", "penalty"])
+    assert table["strength"]["fisher", "plain"] == 1.0 and set(table["seeds"]) == {2}
+    others = report.best_strengths(frame[frame["seed"] > 1]).set_index(["measure", "penalty"])
+    assert others["strength"]["fisher", "plain"] == 10.0  # which seeds 2 and 3 would have chosen
+    same = ["none", "joint"]
+    pd.testing.assert_frame_equal(table.loc[same], others.loc[same])
+    compared = report.compare_best(frame, search_seeds=[0, 1]).set_index(["family", "better", "worse"])
+    assert set(compared["seeds"]) == {2} and ("plain", "mas", "fisher") in compared.index
+    # The published protocol chooses and reports with the same seeds; so do measures that only others were run with.
+    for changed, chosen in ((frame.assign(protocol="published"), [0, 1]), (frame, [7])):
+        pd.testing.assert_frame_equal(
+            report.best_strengths(changed, search_seeds=chosen), report.best_strengths(changed)
+        )
+    none_left = report.best_strengths(frame[frame["seed"] < 2], search_seeds=[0, 1])
+    assert (none_left["seeds"] == 0).all() and none_left["test_accuracy"].isna().all()
 
 
 def test_the_published_table_is_whole():

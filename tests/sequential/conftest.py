@@ -1,8 +1,13 @@
 """Compile without XLA, which takes longer over these models than training them does."""
 
+import pathlib
+import sys
+
 import pytest
 
 from engine import structure
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
 
 
 @pytest.fixture(autouse=True)
