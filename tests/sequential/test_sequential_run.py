@@ -75,35 +75,48 @@ def test_a_run_is_what_a_plain_loop_does(tmp_path):
                 assert found.loc[(number, on), f"{part}_accuracy"] == pytest.approx(accuracy, abs=1.1 / len(y))
 
 
-@pytest.mark.parametrize("measure", ["mas", "fisher_empirical", "synaptic_intelligence"])
-@pytest.mark.parametrize("penalty", ["plain", "stabilized"])
-def test_the_published_protocol_is_what_its_description_says(tmp_path, monkeypatch, measure, penalty):
-    strength = {"mas": 2e4, "fisher_empirical": 2e4, "synaptic_intelligence": 5e4}[measure]
-    settings = {**SMALL, "measures": [measure], "penalties": [penalty], "strengths": [strength], "epochs": 1}
-    settings |= {"options": {"tasks": 3}, "learning_rate": 0.001, "batch_size": 50, "examples": 300, "seeds": [2]}
-    runs = sequential.Sequential("permuted_digits", out=tmp_path, protocol="published", ends=False, **settings)
-    sequence, learner = runs.sequence_of(2), runs.learner(sequential.Protection(measure, penalty, strength), 2)
-    learner.begin(2, strength, None)
+def as_described(out, seed, measure, penalty, strength, monkeypatch):
+    """How far weights, importances, and weights under the other penalty are from those of a loop in NumPy."""
+    runs = sequential.Sequential(
+        "permuted_digits", out=out, protocol="published", measures=[measure], penalties=[penalty], strengths=[strength],
+        seeds=[seed], ends=False, epochs=1, batch_size=100, learning_rate=0.001, examples=300, options={"tasks": 3},
+    )  # fmt: skip
+    sequence, learner = runs.sequence_of(seed), runs.learner(sequential.Protection(measure, penalty, strength), seed)
+    learner.begin(seed, strength, None)
     start = training.values(learner.model.trainable_variables)
     protect, added = sequential._Learner.protect, []
-    monkeypatch.setattr(sequential._Learner, "protect", lambda self, new: (added.append(new), protect(self, new)))
-    runs.run(progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sequential._Learner, "protect", lambda self, new: (added.append(new), protect(self, new)))
+        runs.run(progress=False)
     found = training.values(learner.model.trainable_variables)
 
     tasks = [sequence.examples(k, "train") for k in range(3)]
     tasks = [(x.reshape(len(x), -1), y) for x, y in tasks]
-    orders = [training.order(len(tasks[0][0]), 50, 2, epoch) for epoch in (1, 2, 3)]
+    orders = [training.order(len(tasks[0][0]), 100, seed, epoch) for epoch in (1, 2, 3)]
     said = partial(reference_sequence.learn, start, tasks, orders, measure, examples=300)
     weights, importances = said(penalty, strength)
+    other, _ = said({"plain": "stabilized", "stabilized": "plain"}[penalty], strength)
 
-    def apart(one, other):
-        return max(np.linalg.norm(a - b) / np.linalg.norm(b - c) for a, b, c in zip(one, other, start, strict=True))
+    def apart(ours, theirs, origin):
+        each = zip(ours, theirs, origin, strict=True)
+        return max(np.linalg.norm(a - b) / np.linalg.norm(b - c) for a, b, c in each)
 
-    # About 1e-5, and 4e-4 where float32 puts a LeakyReLU's input on the other side of 0 than float64.
-    assert apart(found, weights) < 2e-3
-    assert apart(said({"plain": "stabilized", "stabilized": "plain"}[penalty], strength)[0], weights) > 1e-2
-    for once, again, expected in zip(*added, importances, strict=True):
-        assert np.linalg.norm(once + again - expected) < 2e-3 * np.linalg.norm(expected)
+    sums = [first + second for first, second in zip(*added, strict=True)]
+    zeros = [np.zeros_like(w) for w in start]
+    return apart(found, weights, start), apart(sums, importances, zeros), apart(other, weights, start)
+
+
+@pytest.mark.parametrize("measure", ["mas", "fisher_empirical", "synaptic_intelligence"])
+@pytest.mark.parametrize("penalty", ["plain", "stabilized"])
+def test_the_published_protocol_is_what_its_description_says(tmp_path, monkeypatch, measure, penalty):
+    # Rounding now and then puts a LeakyReLU's input on the other side of 0, from where on two runs part by more. It is
+    # seldom enough that one of three seeds is spared.
+    for seed in (7, 8, 9):
+        weights, importances, other = as_described(tmp_path, seed, measure, penalty, 4e4, monkeypatch)
+        assert other > 1e-2
+        if weights < 1e-4 and importances < 1e-4:
+            return
+    pytest.fail(f"The last of three seeds is {weights:.1g} apart in weights and {importances:.1g} in importances.")
 
 
 def test_with_next_to_no_strength_a_run_is_unprotected(tmp_path):
