@@ -83,9 +83,8 @@ def learn(weights, tasks, orders, measure, penalty, strength, examples, rate=0.0
             gradients = [g + h * (w - a) for g, h, w, a in zip(mean, held, weights, anchors, strict=True)]
             first = [0.9 * m + 0.1 * g for m, g in zip(first, gradients, strict=True)]
             second = [0.999 * v + 0.001 * g**2 for v, g in zip(second, gradients, strict=True)]
-            scale = (
-                rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-            )  # Keras adds epsilon before the second moment's bias goes
+            # As in Keras, epsilon is added before the second moment's bias is taken out.
+            scale = rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
             before = weights
             weights = [w - scale * m / (np.sqrt(v) + epsilon) for w, m, v in zip(weights, first, second, strict=True)]
             path.append((gradients, before, weights))
