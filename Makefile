@@ -48,6 +48,7 @@ status: $(READY)
 # What depends on the backend is tested on both.
 ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments/test_grid_*.py \
     tests/experiments/test_torture.py tests/test_*.py tests/sequential/test_replicas.py \
+    tests/notebooks/test_main_notebook.py tests/notebooks/test_sequential_notebook.py \
     tests/fine_tuning/test_fine_tuning_importances.py)
 
 lab: $(READY)

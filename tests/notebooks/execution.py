@@ -1,0 +1,25 @@
+"""Notebooks run from top to bottom, as a user runs them, on the backend that is being tested."""
+
+import pathlib
+
+import nbformat
+import papermill
+
+HERE = pathlib.Path(__file__).parents[2]
+
+
+def execute(name, folder, **parameters):
+    """Run a notebook in the project's root, and return it with its outputs."""
+    path = folder / name
+    papermill.execute_notebook(HERE / name, path, parameters, cwd=HERE, progress_bar=False)
+    return nbformat.read(path, as_version=4)
+
+
+def printed(notebook):
+    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    return "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
+
+
+def pictures(notebook):
+    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    return sum("image/png" in output.get("data", {}) for output in outputs)

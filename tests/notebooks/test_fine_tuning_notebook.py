@@ -1,0 +1,73 @@
+"""Runs of fine-tuning are made, shown, and read again."""
+
+import math
+
+import pandas as pd
+from execution import execute, pictures, printed
+
+import report
+from report.fine_tuning import COLUMNS, IMPORTANCES, METER
+
+FINE_TUNING = {
+    "measures": ["magnitude"],
+    "penalties": ["stabilized"],
+    "strengths": [1.0, 10.0],
+    "seeds": [0, 1],
+    "examples": 4,
+    "pretraining_steps": 2,
+    "steps": 4,
+    "every": 2,
+    "sequence_length": 8,
+    "batch_size": 4,
+}
+
+
+def fine_tuned(folder):
+    """Write a run of fine-tuning with two seeds, and its importances, as if it had been computed; return its file."""
+    methods = [("none", "none", 0.0), *(("mas", p, s) for p in ("plain", "stabilized") for s in (1.0, 10.0))]
+    rows = [
+        {"run": "prose-python", "model": "gpt", "old_text": "prose", "new_text": "python", "measure": measure,
+         "penalty": penalty, "strength": strength, "seed": seed, "step": step, "seconds": 1.0, "status": "ok",
+         "old_loss": 2 + step / (20 + 5 * strength) + 0.01 * seed, "new_loss": 3 - step / (20 + strength)}
+        | dict.fromkeys(METER, strength * (1 + step))
+        for measure, penalty, strength in methods for seed in (0, 1) for step in (0, 10, 20)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    for text in ("old", "new"):
+        frame[f"{text}_perplexity"] = frame[f"{text}_loss"].map(math.exp)
+    frame[COLUMNS].to_csv(folder / "prose-python.csv", index=False)
+    kinds = [("embedding", 90, 1.0, 5.0), ("dense", 10, 2.0, 50.0)]
+    importances = [("prose-python", "mas", seed, kind, kind, *values) for seed in (0, 1) for kind, *values in kinds]
+    pd.DataFrame(importances, columns=IMPORTANCES).to_csv(folder / "prose-python-importances.csv", index=False)
+    return folder / "prose-python.csv"
+
+
+def test_fine_tuning_shows_what_was_run(tmp_path):
+    files = {"files": [str(fine_tuned(tmp_path))], "out": str(tmp_path / "nothing"), "new_perplexity": None}
+    notebook = execute("finetuning.ipynb", tmp_path, figures=str(tmp_path / "figures"), **files)
+    written = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert written == {f"{name}-prose-python" for name in ("frontiers", "steps", "spread", "pull")}
+    assert {path.stem for path in (tmp_path / "figures").glob("*.tex")} == {"at-equal-new", "spread"}
+    assert pictures(notebook) == 4 and "p_holm" in printed(notebook) and not (tmp_path / "nothing").exists()
+
+
+def test_fine_tuning_runs_shows_and_reads_again(tmp_path):
+    texts = {"old": "".join(f"{n} and {n + 1}. " for n in range(200)), "new": "".join(f"f({n});\n" for n in range(250))}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    out, figures = tmp_path / "data", tmp_path / "figures"
+    tiny = {**{name: str(tmp_path / f"{name}.txt") for name in texts}, **FINE_TUNING, "figures": str(figures)}
+    tiny |= {"files": [], "new_perplexity": None}
+    notebook = execute("finetuning.ipynb", tmp_path, out=str(out), **tiny)
+    frame = report.read_fine_tuning(out)
+    # Plain fine-tuning and one protected run at two strengths, for two seeds, evaluated before, within and after.
+    assert len(frame) == 3 * 2 * 3 and set(frame["status"]) == {"ok"}
+    run = frame["run"].iloc[0]
+    written = {path.stem for path in figures.glob("*.png")}
+    assert written == {f"{name}-{run}" for name in ("frontiers", "steps", "spread", "pull")}
+    assert pictures(notebook) == 4 and "p_holm" in printed(notebook)
+    (csv,) = (path for path in out.glob("*.csv") if not path.stem.endswith("-importances"))
+    before = csv.read_bytes()
+    only_read = {"files": [str(out)], "out": str(tmp_path / "nothing")}
+    again = execute("finetuning.ipynb", tmp_path, **(tiny | only_read))
+    assert pictures(again) == 4 and csv.read_bytes() == before and not (tmp_path / "nothing").exists()

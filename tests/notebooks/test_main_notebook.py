@@ -1,0 +1,78 @@
+"""A grid is run, shown, run again, and ordered and drawn by the other notebook."""
+
+import shutil
+
+import pandas as pd
+import pytest
+from execution import execute, pictures, printed
+
+import report
+from report.columns import ROW
+
+TINY = {
+    "task": "digits",
+    "measures": ["random", "magnitude", "fisher", "deletion", "weight_change"],
+    "levels": ["weight", "unit"],
+    "thresholds": 5,
+    "epochs": 12,
+    "every": 6,
+    "seeds": [0, 1],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("notebooks")
+
+
+@pytest.fixture(scope="module")
+def main(folder):
+    return execute("main.ipynb", folder, out=str(folder / "data"), **TINY)
+
+
+@pytest.fixture(scope="module")
+def analysis(folder, main):
+    data = str(folder / "data")
+    files = {"files": [data], "agreement": [f"{data}/agreement"], "pruning": [data], "fractions": [0.5, 0.75]}
+    return execute("analysis.ipynb", folder, figures=str(folder / "figures"), **files)
+
+
+def test_main_leaves_each_cell_once(folder, main):
+    frame = report.read(folder / "data")
+    assert len(frame) == 2 * 2 * 5 * 2 * 5
+    assert not frame.duplicated(ROW).any()
+    assert (frame["status"] == "ok").all()
+
+
+def test_main_says_what_it_costs_shows_a_figure_and_names_the_file(folder, main):
+    assert "200 evaluations asked for, 0 of them done" in printed(main)
+    assert pictures(main) == 1
+    assert str(next((folder / "data").glob("*.csv"))) in printed(main)
+
+
+def test_main_run_again_computes_nothing(folder, main):
+    before = next((folder / "data").glob("*.csv")).read_bytes()
+    again = execute("main.ipynb", folder, out=str(folder / "data"), **TINY)
+    assert "200 of them done" in printed(again)
+    assert next((folder / "data").glob("*.csv")).read_bytes() == before
+
+
+def test_analysis_orders_and_draws(folder, analysis):
+    text = printed(analysis)
+    assert "on digits/mlp/weight, " in text
+    assert "too few blocks to tell pairs apart" in text
+    written = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert {"heatmap", "critical-difference", "settings", "truth", "alike"} <= written
+    assert {path.stem for path in (folder / "figures").glob("*.pdf")} == written
+    tables = {path.stem for path in (folder / "figures").glob("*.tex")}
+    assert tables == {"scores", "orderings", "truth", next(name for name in written if name.startswith("pruning-"))}
+    assert pictures(analysis) >= len(written)
+
+
+def test_analysis_of_one_network_says_what_it_cannot_do(folder, main):
+    shutil.copytree(folder / "data", folder / "one", ignore=shutil.ignore_patterns("checkpoints"))
+    for path in (folder / "one").rglob("*.csv"):
+        rows = pd.read_csv(path)
+        rows[rows["seed"] == 0].to_csv(path, index=False)
+    files = {"files": [str(folder / "one")], "agreement": [str(folder / "one" / "agreement")], "pruning": []}
+    assert "no test is possible with 1 network" in printed(execute("analysis.ipynb", folder, **files))
