@@ -42,7 +42,8 @@ def strength_curves(frame, measures=None, lowest=None):
     Args:
         frame: DataFrame of `read_sequential`; the rows of one run.
         measures: list of str or None. Measures to show, in this order. Defaults to all.
-        lowest: float or None. Where the vertical axis begins. Defaults to what shows everything.
+        lowest: float, "quartile" or None. Where the vertical axis begins; "quartile" is the lower one of the means.
+            The horizontal axis keeps to the strengths whose means show. Defaults to what shows everything.
 
     Returns:
         Figure.
@@ -69,8 +70,12 @@ def strength_curves(frame, measures=None, lowest=None):
     # The means decide, because the interval of two or three seeds may reach far beyond what an accuracy can be.
     means = finals.groupby(PROTECTION)["test_accuracy"].mean()
     means = means[means.index.get_level_values("measure").isin([*measures, *ENDS])]
-    margin = 0.07 * (means.max() - means.min()) or 0.05
-    axes[0, 0].set_ylim(means.min() - margin if lowest is None else lowest, means.max() + margin)
+    bottom = {None: means.min(), "quartile": means.quantile(0.25)}.get(lowest, lowest)
+    margin = 0.07 * (means.max() - bottom) or 0.05
+    axes[0, 0].set_ylim(bottom - margin if lowest is None else bottom, means.max() + margin)
+    strengths = means[means >= bottom].drop(list(ENDS), level="measure", errors="ignore").index.unique("strength")
+    if len(strengths):
+        axes[0, 0].set_xlim(strengths.min() / 1.5, strengths.max() * 1.5)
     label_outside(axes, STRENGTH, "test accuracy, mean over all tasks")
     figure.suptitle(where, fontsize=8)
     share_legend(figure, axes)

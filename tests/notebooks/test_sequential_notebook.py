@@ -25,10 +25,10 @@ def test_sequential_searches_shows_and_reads_again(tmp_path):
     # 2 strengths with 2 seeds, 1 report, and 2 ends with its seed.
     assert "honest: 7 runs, 7 of them to do: about" in printed(notebook)
     assert len(report.read_sequential(out)) == (4 + 1 + 1) * 3 + 2
-    written = {path.stem.split("-")[0] for path in figures.glob("*.png")}
-    assert written == {"strengths", "tasks", "stability"} and pictures(notebook) == 3
+    written = {path.stem.split("-permuted")[0] for path in figures.glob("*.png")}
+    assert written == {"strengths", "closer", "tasks", "stability"} and pictures(notebook) == 4
     before = next(out.glob("*.csv")).read_bytes()
     only_read = {"files": [str(out)], "out": str(tmp_path / "nothing")}
     again = execute("sequential.ipynb", tmp_path, **(SEQUENCE | only_read))
-    assert pictures(again) == 3 and "to do" not in printed(again)
+    assert pictures(again) == 4 and "to do" not in printed(again)
     assert next(out.glob("*.csv")).read_bytes() == before and not (tmp_path / "nothing").exists()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import report
-from report.sequential import COLUMNS, METER
+from report.sequential import COLUMNS, METER, final_accuracies
 
 PUBLISHED = "sequence,model,measure,penalty,strength,accuracy,half_width\nstrange,mlp,mas,plain,3,0.84,0.01\n"
 
@@ -210,6 +210,14 @@ def test_curves_show_means_and_both_ends(frame, nothing_left_open):
     assert lines["all tasks at once"].get_ydata()[0] == pytest.approx(expected["joint", "none"])
     assert lines["fisher"].get_color() == report.style("fisher")["color"]
     assert report.strength_curves(frame, ["mas"], lowest=0.7).axes[0].get_ylim()[0] == 0.7
+    means = final_accuracies(frame).groupby(["measure", "penalty", "strength"])["test_accuracy"].mean()
+    axis = report.strength_curves(frame, lowest="quartile").axes[0]
+    low, high = axis.get_ylim()
+    seen = means[(low <= means) & (means <= high)].drop(["none", "joint"], errors="ignore")
+    assert len(means) * 3 // 4 <= ((low <= means) & (means <= high)).sum() < len(means)
+    strengths = seen.index.get_level_values("strength")
+    left, right = axis.get_xlim()
+    assert strengths.min() / 2 < left < strengths.min() and strengths.max() < right < strengths.max() * 2
     few = report.strength_curves(frame[frame["seed"].isin([0, 1])]).axes[0].get_ylim()
     assert 0.4 < few[0] < few[1] < 1.05  # Student's t of two values is 12.7 standard errors wide
     with pytest.raises(ValueError, match="received \\['obd'\\]"):
