@@ -24,6 +24,11 @@ def compile_model(model, optimizer, loss, metrics=(), xla=None):
     model.training_loop = backend.training_loop(model, xla)
 
 
+def finite(arrays):
+    """Say whether no value of some arrays is infinite or NaN."""
+    return all(np.isfinite(a).all() for a in arrays)
+
+
 def steps_per_epoch(examples, batch_size):
     """Return (steps, batch size) of one epoch: whole batches only, at least one."""
     batch = min(batch_size, examples)

@@ -5,7 +5,11 @@ A family is a package such as `importance`; a variant is a module in it that def
 another family.
 """
 
-import importlib
+import ast
+import contextlib
+import hashlib
+import importlib.util
+import pathlib
 import pkgutil
 
 
@@ -43,3 +47,16 @@ def load(package, name, attribute):
     if not hasattr(module, attribute):
         raise ValueError(f"Expected {package}/{name}.py to define {attribute}, found no such name in it.")
     return getattr(module, attribute)
+
+
+def digest(package, name):
+    """Return a digest of what a variant's file says; comments and layout do not count.
+
+    Args:
+        package: str.
+        name: str. One of `names(package)`.
+    """
+    source = pathlib.Path(importlib.util.find_spec(f"{package}.{name}").origin).read_text(encoding="utf-8")
+    with contextlib.suppress(SyntaxError):  # said when it is loaded, if it is
+        source = ast.unparse(ast.parse(source))
+    return hashlib.sha256(source.encode()).hexdigest()[:16]

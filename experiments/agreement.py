@@ -6,6 +6,7 @@ With `deletion` among the measures, this says which measure measures what it cla
 import numpy as np
 from scipy import stats
 
+from engine import training
 from experiments.store import Store
 
 KEY = ["seed", "epoch", "level", "reduction", "scope", "measure", "other"]
@@ -39,7 +40,7 @@ class Agreement:
             seed, epoch: int.
             scores: dict from measure name to its list of arrays like the weights.
         """
-        finite = {m: s for m, s in scores.items() if all(np.isfinite(array).all() for array in s)}
+        finite = {m: s for m, s in scores.items() if training.finite(s)}
         s, done, rows = self._settings, self.store.done, []
         for (level, scope), partition in self._partitions.items():
             for reduction in s.reductions:

@@ -75,7 +75,8 @@ class FineTuning(Job):
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         about = {key: value for key, value in s.as_dict().items() if key not in s.VARIED}
         digests = {"old": self._old.digest, "new": self._new.digest}
-        self.store = Store(out, s.name, COLUMNS, KEY, {"settings": about, "data_sha256": digests})
+        about = {"settings": about, "data_sha256": digests, "measures_sha256": importance.digests()}
+        self.store = Store(out, s.name, COLUMNS, KEY, about)
         self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY, run=s.name)
         self._tuners, self._scores, self._held_out = {}, {}, None
         self.timings = dict.fromkeys(self.PARTS, 0.0)
@@ -355,7 +356,7 @@ class _Tuner:
         return found
 
     def finite(self):
-        return all(np.isfinite(w).all() for w in training.values(self.model.trainable_variables))
+        return training.finite(training.values(self.model.trainable_variables))
 
     def stability(self):
         return self._penalty.stability() if self._penalty else Stability(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import subprocess
+import warnings
 
 import pandas as pd
 
@@ -32,13 +33,17 @@ class Store:
         columns: list of str.
         key: list of str. The columns that name a cell; no two rows share them.
         about: dict or None. What the settings file says beside versions, backend, device and commit; None: there is no
-            settings file. Its "data_sha256" holds a digest of each data set's contents, by name.
+            settings file. Its "data_sha256" holds a digest of each data set's contents, by name, and "measures_sha256"
+            one of each measure's file.
         run: str or None. What the column `run` of every row says, if there is one; None: the name.
 
     Raises:
         ValueError: the file has other columns, rows of another run, or cells twice, was written by a later version, or
             its rows come from other data.
         OSError: the folder cannot be written.
+
+    Warns:
+        UserWarning: the file of a measure has changed since rows of it were written.
     """
 
     def __init__(self, folder, name, columns, key, about=None, run=None):
@@ -54,6 +59,7 @@ class Store:
         self._check_folder()
         self._check_settings()
         self.refresh()
+        self._check_measures()
 
     @property
     def done(self):
@@ -114,6 +120,8 @@ class Store:
         if self._about is not None:
             self._check_settings()
             about = {"schema": SCHEMA, **self._about, **provenance()}
+            if "measures_sha256" in about:
+                about["measures_sha256"] = about["measures_sha256"] | self._measures_before()
             write_atomically(self.settings_path, json.dumps(about, indent=2).encode() + b"\n")
 
     def shard(self, trial):
@@ -161,6 +169,27 @@ class Store:
         if not writable:
             raise PermissionError(
                 f"Expected a folder that can be written, received {self.folder}. Choose another `out`."
+            )
+
+    def _measures_before(self):
+        """Return the digests of the measures' files that the rows come from: {name: str}, where it is known."""
+        try:
+            before = json.loads(self.settings_path.read_text(encoding="utf-8")).get("measures_sha256", {})
+        except (OSError, ValueError, AttributeError):
+            return {}
+        there = {row["measure"].partition(":")[0] for row in self._rows.values()}
+        return {name: digest for name, digest in before.items() if name in there}
+
+    def _check_measures(self):
+        # Not an error, as with data: what has changed may be a sentence, and a night's run is to go on.
+        now = (self._about or {}).get("measures_sha256")
+        changed = [name for name, before in self._measures_before().items() if now.get(name) != before] if now else []
+        if changed:
+            warnings.warn(
+                f"The rows of {', '.join(changed)} in {self.path} were computed before importance/{changed[0]}.py was "
+                "changed, and stay as they are. Remove those lines to have them computed anew, or choose another "
+                "`out`.",
+                stacklevel=4,
             )
 
     def _check_settings(self):

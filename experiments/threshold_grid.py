@@ -102,6 +102,7 @@ class Grid(Job):
             **self.chance,
             "classes": first.classes,
             "data_sha256": {self.settings.task: first.digest},
+            "measures_sha256": importance.digests(),
             "xla": structure.xla(self._model),
         }
         self.store = Store(out, self.settings.name, COLUMNS, KEY, about)
@@ -306,7 +307,7 @@ class Grid(Job):
 
     def _evaluate_ranking(self, scores, level, reduction, scope, seed, thresholds, fill, seen):
         """Evaluate one ranking at some thresholds; `seen` holds what this checkpoint's evaluations gave already."""
-        if not all(np.isfinite(score).all() for score in scores):
+        if not training.finite(scores):
             warnings.warn("A measure gave importances that are not finite; its cells are recorded so.", stacklevel=2)
             return [_failed(threshold, "importances are not finite") for threshold in thresholds]
         partition = self._partitions[level, scope]

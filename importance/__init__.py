@@ -28,9 +28,9 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import variants
-from importance._measure import Measure
+from importance._measure import NEEDS, Measure
 
-__all__ = ["Evidence", "LoadedMeasure", "Measure", "Tracked", "load", "names", "score", "table"]
+__all__ = ["Evidence", "LoadedMeasure", "Measure", "Tracked", "digests", "load", "names", "score", "table"]
 
 
 class LoadedMeasure(NamedTuple):
@@ -70,7 +70,16 @@ class LoadedMeasure(NamedTuple):
     def score_from(self, evidence):
         """Score from evidence that several measures share, so that a pass over the data is made once for all."""
         scores = self.definition.score(evidence.of(self), **self.options)
-        return [np.asarray(s, dtype="float32") for s in scores]
+        scores = [np.asarray(s, dtype="float32") for s in scores]
+        expected, received = [part.shape for part in evidence.parts], [s.shape for s in scores]
+        negative = sum(int(np.sum(s < 0)) for s in scores)
+        if received != expected or negative:
+            what = f"{negative} negative values" if received == expected else f"arrays of the shapes {received}"
+            raise ValueError(
+                f"Expected the measure {self.name!r} to give importances of at least 0 with the shapes of the model's "
+                f"trainable variables, {expected}; received {what}. Mend importance/{self.name.partition(':')[0]}.py."
+            )
+        return scores
 
 
 def names():
@@ -98,6 +107,11 @@ def load(name, **options):
     """
     name, _, written = name.partition(":")
     definition = variants.load(__name__, name, "MEASURE")
+    if not isinstance(definition, Measure) or definition.needs not in NEEDS:
+        raise ValueError(
+            f"Expected importance/{name}.py to define MEASURE = Measure(score, needs=...) with needs among "
+            f"{', '.join(NEEDS)}; received {definition!r}."
+        )
     given = {**_parse(written), **options}
     defaults = {key: p.default for key, p in list(inspect.signature(definition.score).parameters.items())[1:]}
     unknown = sorted(set(given) - set(defaults))
@@ -127,25 +141,34 @@ def score(measures, model, x=None, y=None, *, seed=0, **kwargs):
     return {name: load(name).score_from(evidence) for name in measures}
 
 
+def digests():
+    """Say what each measure's file says, as a digest: {name: str}. Results keep them, so that a change is noticed."""
+    return {name: variants.digest(__name__, name) for name in names()}
+
+
 def table():
-    """Describe every measure in a dataframe: what it needs, what it costs, its options and its formula."""
+    """Describe every measure in a dataframe: what it needs, what it costs, its options and its formula.
+
+    A file that cannot be loaded has the reason for its summary, so that it stands in nobody's way who does not use it.
+    """
     import pandas as pd
 
-    rows = []
-    for name in names():
-        measure = load(name)
-        parameters = list(inspect.signature(measure.definition.score).parameters.values())[1:]
-        module = inspect.getmodule(measure.definition.score)
-        rows.append(
-            {
-                "measure": name,
-                "needs": measure.definition.needs,
-                "cost": measure.definition.cost,
-                "options": ", ".join(f"{p.name}={p.default!r}" for p in parameters),
-                "summary": module.__doc__.splitlines()[0],
-            }
-        )
-    return pd.DataFrame(rows).set_index("measure")
+    return pd.DataFrame([{"measure": name, **_described(name)} for name in names()]).set_index("measure")
+
+
+def _described(name):
+    try:
+        definition = load(name).definition
+    except Exception as error:  # whatever a file may raise that is being written
+        return {"needs": "", "cost": "", "options": "", "summary": f"cannot be loaded: {error!r}"}
+    parameters = list(inspect.signature(definition.score).parameters.values())[1:]
+    about = inspect.getmodule(definition.score).__doc__ or ""
+    return {
+        "needs": definition.needs,
+        "cost": definition.cost,
+        "options": ", ".join(f"{p.name}={p.default!r}" for p in parameters),
+        "summary": about.strip().partition("\n")[0],
+    }
 
 
 def draw_seed(seed, name):

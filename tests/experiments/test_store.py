@@ -189,6 +189,30 @@ def test_rows_of_other_data_are_refused(tmp_path):
     assert with_data(mnist="cc").done == again.done
 
 
+def test_a_measure_whose_file_has_changed_is_told_of_as_long_as_its_rows_stand(tmp_path):
+    columns, key = ["measure", "number"], ["measure", "number"]
+
+    def with_measures(**digests):
+        return Store(tmp_path, "run", columns, key, {"measures_sha256": digests})
+
+    made = with_measures(mine="aa", other="bb")
+    made.append([{"measure": "mine:power=2", "number": 1}])
+    made.close()
+    with_measures(mine="aa", other="cc", new="dd")  # there are no rows of what has changed
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"The rows of mine in .*run.csv were computed before importance/mine.py"):
+            changed = with_measures(mine="ee", other="cc")
+        changed.append([{"measure": "other", "number": len(changed.done)}])
+        changed.close()
+    assert json.loads(made.settings_path.read_text())["measures_sha256"] == {"mine": "aa", "other": "cc"}
+    lines = made.path.read_text().splitlines(keepends=True)
+    made.path.write_text("".join(line for line in lines if not line.startswith("mine")))
+    anew = with_measures(mine="ee", other="cc")
+    anew.append([{"measure": "mine", "number": 1}])
+    anew.close()
+    assert json.loads(made.settings_path.read_text())["measures_sha256"] == {"mine": "ee", "other": "cc"}
+
+
 def test_writing_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "file"
     store.write_atomically(path, b"old")

@@ -287,6 +287,62 @@ def test_a_new_file_is_a_new_measure(tmp_path, monkeypatch, dense_case):
         sys.modules.pop("importance.squared", None)
 
 
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write a measure's file."""
+    monkeypatch.setattr(importance, "__path__", [*importance.__path__, str(tmp_path)])
+    names = []
+
+    def write(name, text):
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        names.append(name)
+
+    yield write
+    for name in names:
+        sys.modules.pop(f"importance.{name}", None)
+
+
+SIGNED = "from importance import Measure\n\nMEASURE = Measure(lambda evidence: [w - 1 for w in evidence.weights])\n"
+
+
+def test_a_faulty_measure_is_named(written, dense_case):
+    written("signed", SIGNED)
+    with pytest.raises(ValueError, match=r"the measure 'signed' to give importances of at least 0 .* negative values"):
+        importance.load("signed").score(dense_case.model)
+    written("short", SIGNED.replace("w - 1 for w in evidence.weights", "abs(w) for w in evidence.weights[1:]"))
+    with pytest.raises(
+        ValueError, match=r"the measure 'short' .*received arrays of the shapes \[.*importance/short.py"
+    ):
+        importance.load("short").score(dense_case.model)
+    for name, text in (("bare", "MEASURE = len"), ("needy", SIGNED.replace("])", "], needs='gradients')"))):
+        written(name, text)
+        with pytest.raises(
+            ValueError, match=rf"importance/{name}.py to define MEASURE = Measure\(score, needs=\.\.\.\)"
+        ):
+            importance.load(name)
+
+
+def test_a_file_that_cannot_be_loaded_stands_in_nobodys_way(written):
+    written("signed", SIGNED)
+    written("broken", "MEASURE = (")
+    table = importance.table()
+    assert table.loc["signed", "summary"] == "" and "SyntaxError" in table.loc["broken", "summary"]
+    assert len(table) == len(importance.names()) and table.loc["magnitude", "summary"]
+
+
+def test_a_digest_is_of_what_a_file_does(written):
+    found = []
+    for text in (
+        SIGNED,
+        "# why\n" + SIGNED.replace("w - 1", "w  -  1"),
+        SIGNED.replace("w - 1", "w - 2"),
+        "MEASURE = (",
+    ):
+        written("signed", text)
+        found.append(importance.digests()["signed"])
+    assert found[0] == found[1] and len(set(found)) == 3
+
+
 def test_names_and_options():
     assert importance.load("mas", outputs="softmax").name == "mas"  # a default is no change
     assert importance.load("mas:outputs=logits") == importance.load("mas", outputs="logits")
