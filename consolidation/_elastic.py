@@ -280,7 +280,7 @@ def _norm(arrays):
 
     One long sum is a chain of additions that a processor does one by one; sums of columns go side by side.
     """
-    columns = [ops.reshape(ops.cast(a, "float32"), (-1, max(1, *a.shape[-1:]))) for a in arrays]
+    columns = [ops.reshape(ops.cast(a, "float32"), (-1, max([1, *a.shape[-1:]]))) for a in arrays]
     return ops.sqrt(sum(ops.sum(ops.square(ops.norm(c, axis=0))) for c in columns))
 
 

@@ -42,6 +42,11 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
         weights = list(trainable_variables or self._trainable_variables)
         if not self.built:
             self.build(weights)
+        if len(weights) != len(self._trainable_variables):
+            raise ValueError(
+                f"Expected the {len(self._trainable_variables)} weights that this optimizer was built for, received "
+                f"{len(weights)}: layers were frozen or unfrozen since. Compile with a new optimizer."
+            )
         # On TensorFlow a lookup's gradient comes as rows, a repeated one more than once: its square would be wrong.
         gradients = [
             keras.ops.zeros_like(w) if g is None else backend.dense(g) for g, w in zip(grads, weights, strict=True)

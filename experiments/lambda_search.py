@@ -1,6 +1,7 @@
 """Find the strength (lambda) of the penalty that serves a measure best, and say how well it is known."""
 
 import time
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -71,22 +72,13 @@ def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.
         >>> found.strength, round(found.accuracy, 3), found.not_worse
         (10.0, 0.853, (10.0,))
     """
-    seeds = list(seeds)
-    automatic = isinstance(strengths, str)
-    if automatic and strengths != "auto":
-        raise ValueError(f"Expected strengths to be 'auto' or a list of numbers, received {strengths!r}.")
-    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
-        raise ValueError(f"Expected at least two seeds, each once, to compare strengths by; received {seeds}.")
     for name, value, least, most in (
         ("precision", precision, 0, np.inf), ("ratio", ratio, 1, np.inf), ("confidence", confidence, 0, 1),
     ):  # fmt: skip
         if not least < value < most:
             raise ValueError(f"Expected {name} between {least} and {most}, received {value!r}.")
-    alive = set(DECADES) if automatic else set(check_strengths(strengths))
-    if not alive:
-        raise ValueError("Expected strengths to be 'auto' or a list of at least one, received an empty list.")
-    count = min(3, len(seeds)) if automatic else len(seeds)
-    known = {}
+    automatic, seeds, known = isinstance(strengths, str), list(seeds), {}
+    alive, count = _start(strengths, seeds)
     while True:
         _extend(known, evaluate, alive, seeds[:count])
         leader = _leader(known, alive, seeds[:count])
@@ -102,6 +94,19 @@ def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.
             break
         count += 1
     return _found(known, alive, leader, seeds[:count], confidence)
+
+
+def _start(strengths, seeds):
+    """Return the strengths that a search begins with (set), and with how many of its seeds."""
+    automatic = isinstance(strengths, str)
+    if automatic and strengths != "auto":
+        raise ValueError(f"Expected strengths to be 'auto' or a list of numbers, received {strengths!r}.")
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"Expected at least two seeds, each once, to compare strengths by; received {list(seeds)}.")
+    grid = set(DECADES) if automatic else set(check_strengths(strengths))
+    if not grid:
+        raise ValueError("Expected strengths to be 'auto' or a list of at least one, received an empty list.")
+    return grid, min(3, len(seeds)) if automatic else len(seeds)
 
 
 def _extend(known, evaluate, strengths, seeds):
@@ -221,7 +226,7 @@ def estimate(
         else:
             search = len(own) * len(seeds)
             searched = (there["seed"].isin(seeds) & there["strength"].isin(list(map(float, own)))).sum()
-        report = report_seeds if own else report_seeds or seeds
+        report = report_seeds if len(own) else report_seeds or seeds
         asked += search + len(report)
         missing += max(0, search - searched) + len(report - set(there["seed"]))
     runs.asking(measures=list(measures), penalties=list(penalties), strengths=[1.0])
@@ -254,16 +259,23 @@ def run(
 
     Returns:
         table: pandas.DataFrame. One row for each measure and penalty, and for the two ends ("none" and "joint"):
-            `strength`, `not_worse` (tuple), `search_accuracy`, `search_seeds`, and of the report `test_accuracy`,
-            `test_low`, `test_high`, `test_forgetting`, `test_backward_transfer`, `seeds`.
+            `strength`, `not_worse` (tuple), of the search `search_accuracy` with `search_low` and `search_high` and
+            `search_seeds`, and of the report `test_accuracy`, `test_low`, `test_high`, `test_forgetting`,
+            `test_backward_transfer`, `seeds`.
         found: dict from (measure, penalty) to Found.
 
+    Warns:
+        UserWarning: an automatic search used up its seeds before the best accuracy was known to `precision`.
+
     Raises:
-        ValueError: seeds that serve both for the search and for the report; and as `search` and
-            `experiments.sequential.run` raise.
+        ValueError: seeds that serve both for the search and for the report, or none for the report; and as `search`
+            and `experiments.sequential.run` raise. All of it before the first run.
     """
     published = settings.get("protocol") == "published"
     search_seeds, report_seeds = list(search_seeds), list(report_seeds)
+    measures = [importance.load(measure).name for measure in measures]
+    searched = {(m, p): _own(strengths, m, p) for m in measures for p in penalties}
+    begun = [_start(own, search_seeds) for own in searched.values()]
     shared = sorted(set(search_seeds) & set(report_seeds))
     if shared and not published:
         raise ValueError(
@@ -271,33 +283,42 @@ def run(
             "and reported with the same seeds looks better than it is."
         )
     report_seeds = search_seeds if published else report_seeds
+    if not report_seeds:
+        raise ValueError("Expected report_seeds to be a list of at least one, received an empty list.")
     runs = sequential.Sequential(sequence, model, out, seeds=search_seeds, **settings)
 
     def rows_of(**varied):
         runs.asking(**varied)
         return _together(runs, progress, workers, gpus)
 
-    # The first search asks for all at once: runs that go together keep more workers busy, and read their data once.
-    at_first = [] if isinstance(strengths, dict) else [{"measures": measures, "penalties": penalties}]
+    # Runs that go together keep more workers busy, and read their data once.
+    if all(start == begun[0] for start in begun):
+        grid, count = begun[0]
+        which = {"measures": measures, "penalties": penalties, "strengths": sorted(grid)}
+        rows_of(**which, seeds=search_seeds[:count], ends=False)
     about, found = {}, {}
-    for measure in measures:
-        for penalty in penalties:
+    for (measure, penalty), own in searched.items():
+        which = {"measures": [measure], "penalties": [penalty]}
 
-            def evaluate(strengths, seeds, measure=measure, penalty=penalty):
-                seeds = [s for s in search_seeds if s <= max(seeds)] if published else seeds
-                which = at_first.pop() if at_first else {"measures": [measure], "penalties": [penalty]}
-                summary = rows_of(**which, strengths=strengths, seeds=seeds, ends=False)
-                rows = _of(summary, importance.load(measure).name, penalty, strengths, seeds)
-                return {(r.strength, r.seed): r.validation_accuracy for r in rows.itertuples()}
+        def evaluate(strengths, seeds, which=which):
+            seeds = [s for s in search_seeds if s <= max(seeds)] if published else seeds
+            summary = rows_of(**which, strengths=strengths, seeds=seeds, ends=False)
+            rows = _of(summary, *which["measures"], *which["penalties"], strengths, seeds)
+            return {(r.strength, r.seed): r.validation_accuracy for r in rows.itertuples()}
 
-            own = _own(strengths, measure, penalty)
-            best = found[measure, penalty] = search(evaluate, own, search_seeds, precision, ratio)
-            own = {"measures": [measure], "penalties": [penalty], "strengths": [best.strength]}
-            rows_of(**own, seeds=report_seeds, ends=True)
-            about[runs.settings.measures[0], penalty] = {
-                "strength": best.strength, "not_worse": best.not_worse, "search_accuracy": best.accuracy,
-                "search_seeds": best.seeds,
-            }  # fmt: skip
+        best = found[measure, penalty] = search(evaluate, own, search_seeds, precision, ratio)
+        half = (best.high - best.low) / 2
+        if isinstance(own, str) and half > precision:
+            warnings.warn(
+                f"The best accuracy of {measure} with {penalty} is known to {half:.2g}, not to the precision of "
+                f"{precision:g} that was asked for: its {best.seeds} seeds are used up. Give more search_seeds.",
+                stacklevel=2,
+            )
+        rows_of(**which, strengths=[best.strength], seeds=report_seeds, ends=True)
+        about[measure, penalty] = {
+            "strength": best.strength, "not_worse": best.not_worse, "search_accuracy": best.accuracy,
+            "search_low": best.low, "search_high": best.high, "search_seeds": best.seeds,
+        }  # fmt: skip
     summary = rows_of(seeds=report_seeds, ends=True)
     about |= {(end.measure, end.penalty): {"strength": 0.0, "not_worse": ()} for end in sequential.ENDS}
     return _reported(summary, about, report_seeds), found
@@ -321,11 +342,11 @@ def _reported(summary, about, seeds):
 
 def _together(runs, progress, workers, gpus):
     """Do the runs that were asked for, wait for those that others are doing, and summarise all that are there."""
-    while True:
-        frame = runs.run(progress=progress, workers=workers, gpus=gpus)
-        if not any(runs.trials().values()):
-            return sequential.summary(frame)
-        time.sleep(1)
+    while any(runs.trials().values()):
+        runs.run(progress=progress, workers=workers, gpus=gpus)
+        if any(runs.trials().values()):
+            time.sleep(1)
+    return sequential.summary(runs.store.frame())
 
 
 def _own(strengths, measure, penalty):

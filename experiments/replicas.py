@@ -266,10 +266,13 @@ class _Batch:
                 found = [(on, *accuracies[on][place], "ok") for on in range(1, number + 1)]
                 spent = seconds + time.perf_counter() - begun
                 runs.write(protection, seed, number, found, learner.stability(), spent)
-                if protected:
+                gone = protected and not training.finite(scores)
+                if gone:
+                    runs.give_up(protection, seed, number, "importances")
+                elif protected:
                     learner.protect(scores)
                 learner.restart()
-                if number == self._tasks:
+                if gone or number == self._tasks:
                     self._ended[place] = learner.optimizer_state()
             with runs.timed("moving"):
                 states.append(self._of_learner())

@@ -95,6 +95,7 @@ class Sequential(Job):
             {
                 "settings": about, "classes": first.classes, "xla": structure.xla(trial),
                 "data_sha256": {task: base.digest for task, base in sorted(sequence.bases.items())},
+                "measures_sha256": importance.digests(),
             },
         )  # fmt: skip
         self._learners, self._placed = {}, {}
@@ -242,6 +243,9 @@ class Sequential(Job):
                 shares = [sequence.examples(k, "train", rows) for k, rows in enumerate(shares)]
                 x, y = (np.concatenate(arrays) for arrays in zip(*shares, strict=True))
             learner.train(x, y, [epoch], seed, self.timed)
+        if not learner.finite():
+            self.give_up(protection, seed, tasks)
+            return
         self._record(learner, sequence, protection, seed, tasks, time.perf_counter() - started)
 
     def mixed(self, seed, sizes):
@@ -274,6 +278,9 @@ class Sequential(Job):
             self._record(learner, sequence, protection, seed, number, time.perf_counter() - started)
             if number < len(sequence):
                 if protection.measure != "none":
+                    if not training.finite(scores):
+                        self.give_up(protection, seed, number, "importances")
+                        return
                     learner.protect(scores)
                 kept.save(number, learner.state())
         kept.clear()
@@ -326,16 +333,19 @@ class Sequential(Job):
             self._placed[index, part] = learner.accuracy.place(*sequence.examples(index, part))
         return self._placed[index, part]
 
-    def give_up(self, protection, seed, number):
-        """Record that a run ended because its weights are no longer finite, with NaN for the tasks that are left."""
+    def give_up(self, protection, seed, number, what="weights"):
+        """Record that a run ended because its weights are no longer finite, with NaN for what is not written yet.
+
+        Weights that are finite but huge may have importances that are not: then it ended for those.
+        """
         warnings.warn(
-            f"The weights are no longer finite after task {number} with {protection}, seed {seed}; the run is "
+            f"The {what} are no longer finite after task {number} with {protection}, seed {seed}; the run is "
             "recorded so.",
             stacklevel=2,
         )
         nan = float("nan")
         for after in range(number, self._tasks + 1):
-            rows = [(on, nan, nan, f"weights are not finite after task {number}") for on in range(1, after + 1)]
+            rows = [(on, nan, nan, f"{what} are not finite after task {number}") for on in range(1, after + 1)]
             self.write(protection, seed, after, rows, Stability(*[nan] * len(METER)), nan)
 
     def write(self, protection, seed, after, found, stability, seconds):
@@ -394,8 +404,13 @@ class _Learner:
             self._penalty.strength = strength
 
     def optimizer_state(self):
-        """Copy the state of the innermost optimizer, without importances, anchors and records."""
-        return training.values(wrapper.unwrapped(self._optimizer)[-1].variables)
+        """Copy the state of the innermost optimizer, without importances, anchors and records.
+
+        It is what the next run goes on from; that of an explosion would be the end of all later ones, so the next
+        begins anew.
+        """
+        state = training.values(wrapper.unwrapped(self._optimizer)[-1].variables)
+        return state if training.finite(state) else self._start[-len(state) :]
 
     def state(self):
         """Copy all that a run has changed so far."""
@@ -430,7 +445,7 @@ class _Learner:
         self._penalty.consolidate(importances)
 
     def finite(self):
-        return all(np.isfinite(w).all() for w in training.values(self.model.trainable_variables))
+        return training.finite(training.values(self.model.trainable_variables))
 
     def stability(self):
         return self._penalty.stability() if self._penalty else Stability(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)

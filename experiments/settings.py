@@ -1,4 +1,4 @@
-"""Settings of a run of the threshold grid: checked once, written beside the results, and naming them."""
+"""Settings of runs: checked once, written beside the results, and naming them."""
 
 import dataclasses
 import hashlib
@@ -162,12 +162,14 @@ class SequentialSettings(Settings):
             gradient; `examples` are drawn from the training data. "published": all training data are trained on and
             validation is on the test data; the optimizer's state goes on from the run of one seed to that of the next;
             a trajectory measure sees the penalised gradient; `examples` are the last ones of the training data; Adam's
-            epsilon is 1e-8 if `optimizer_options` does not say otherwise.
+            epsilon is 1e-8 if `optimizer_options` does not say otherwise. One thing is not as published: Synaptic
+            Intelligence is at least 0, as in its own paper, where theirs lets a negative one push a weight away.
         examples: int or None. Training examples that measures look at; None: all.
         decay: float. See `consolidation.ElasticWeightConsolidation`.
         separate: bool. Likewise.
         options: dict. Options of the sequence.
-        seeds: tuple of int. One run each; for the published protocol ascending.
+        seeds: tuple of int. One run each; for the published protocol 0, 1, 2, ..., since what a run gives depends on
+            those before it.
         replicas: int. How many runs go side by side, on JAX; see `experiments.replicas`. No part of the name: the runs
             are the same.
 
@@ -205,16 +207,16 @@ class SequentialSettings(Settings):
         _check_protections(self, needed=not self.ends)
         for name in ("epochs", "batch_size", "examples", "replicas"):
             _check_count(name, getattr(self, name), optional=name == "examples")
-        if self.protocol == "published" and list(self.seeds) != sorted(self.seeds):
+        if self.protocol == "published" and list(self.seeds) != list(range(len(self.seeds))):
             raise ValueError(
-                "Expected seeds in ascending order for the published protocol, in which the optimizer's state goes on "
-                f"from each to the next; received {list(self.seeds)}."
+                "Expected seeds 0, 1, 2, ... for the published protocol, in which the optimizer's state goes on from "
+                f"each run to the next; received {list(self.seeds)}. Give a range: the runs that are there are kept."
             )
         if not self.learning_rate > 0:
             raise ValueError(f"Expected a learning_rate above 0, received {self.learning_rate!r}.")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"Expected decay from 0 to 1, received {self.decay!r}.")
-        if self.protocol == "published" and self.optimizer == "adam":
+        if self.protocol == "published" and self.optimizer.lower() == "adam":
             put(self, "optimizer_options", {"epsilon": 1e-8, **self.optimizer_options})
 
 

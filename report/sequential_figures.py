@@ -70,6 +70,7 @@ def strength_curves(frame, measures=None, lowest=None):
     # The means decide, because the interval of two or three seeds may reach far beyond what an accuracy can be.
     means = finals.groupby(PROTECTION)["test_accuracy"].mean()
     means = means[means.index.get_level_values("measure").isin([*measures, *ENDS])]
+    means = means.dropna() if means.notna().any() else means.fillna(0.0)
     bottom = {None: means.min(), "quartile": means.quantile(0.25)}.get(lowest, lowest)
     margin = 0.07 * (means.max() - bottom) or 0.05
     axes[0, 0].set_ylim(bottom - margin if lowest is None else bottom, means.max() + margin)
@@ -118,8 +119,8 @@ def accuracy_matrices(frame, chosen=None):
     """
     where = _where(frame)
     chosen = _chosen(frame, [*_best_of(frame), ("none", "none", 0.0)] if chosen is None else chosen)
-    found = [cells.pivot_table("test_accuracy", "after_task", "on_task") for _, cells in chosen]
-    limits = (min(matrix.min().min() for matrix in found), 1.0)
+    found = [_matrix(cells) for _, cells in chosen]
+    limits = (np.nanmin([0.99, *(matrix.min().min() for matrix in found)]), 1.0)
     columns = min(3, len(found))
     rows, tasks = -(-len(found) // columns), int(frame["tasks"].iloc[0])
     side = max(0.27 * tasks, 1.9)
@@ -130,7 +131,8 @@ def accuracy_matrices(frame, chosen=None):
             text.set_text("" if on > after else text.get_text())  # not learnt yet
         kept = matrix.loc[tasks].mean()
         seeds = cells["seed"].nunique()
-        axis.set_title(f"{_words(*name)}\n{seeds} seed{'s' * (seeds != 1)}, {kept:.3f} at the end")
+        end = f"{kept:.3f} at the end" if np.isfinite(kept) else "weights became infinite"
+        axis.set_title(f"{_words(*name)}\n{seeds} seed{'s' * (seeds != 1)}, {end}")
     for axis in axes.flat[len(found) :]:
         axis.set_visible(False)
     for number, axis in enumerate(axes.flat[: len(found)]):
@@ -138,6 +140,12 @@ def accuracy_matrices(frame, chosen=None):
         axis.set_ylabel("after task" if number % columns == 0 else "")
     figure.suptitle(where, fontsize=8)
     return figure
+
+
+def _matrix(cells):
+    """Average the test accuracies over seeds (after task, on task), NaN where the weights of one were infinite."""
+    grouped = cells.groupby(["after_task", "on_task"])["test_accuracy"]
+    return grouped.agg(lambda values: values.mean(skipna=False)).unstack()
 
 
 @house_style

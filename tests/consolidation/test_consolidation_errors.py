@@ -102,6 +102,11 @@ def test_a_meter_without_a_penalty(setting):
         setting.fit(setting.model(keras.optimizers.SGD(0.1)), 0, callbacks=[StabilityMeter()])
 
 
+def test_a_layer_that_was_frozen_since(optimizer):
+    with pytest.raises(ValueError, match=r"Expected the 2 weights .* built for, received 1: layers were frozen"):
+        optimizer.apply([keras.ops.ones((2, 3))], optimizer._trainable_variables[:1])
+
+
 def test_find():
     inner = wrapped()
     assert find(importance.Tracked(inner)) is inner and find(keras.optimizers.SGD(0.1)) is None

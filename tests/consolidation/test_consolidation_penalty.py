@@ -49,7 +49,7 @@ def test_one_step_by_hand():
 
 
 def test_the_gradient_is_that_of_the_penalty():
-    weights = variables((3, 2), (2,))
+    weights = variables((3, 2), (2,), ())
     optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(RATE), STRENGTH)
     importances, anchors = moved(optimizer, weights)
     before = plain.values(weights)

@@ -2,6 +2,7 @@
 
 A network of dense layers with LeakyReLU between them learns one task after another; Adam sees the gradient of the mean
 cross-entropy plus the penalty's; after each task but the last, importances are added up and the weights are the anchor.
+Synaptic Intelligence is at least 0, as in its own paper and in `importance`; in the published runs it may be negative.
 Weights are [kernel (in, out), bias (out,), kernel, ...].
 """
 

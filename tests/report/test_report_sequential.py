@@ -104,6 +104,16 @@ def test_a_strength_with_few_seeds_is_not_the_best(frame):
     assert table["strength"]["mas", "plain"] == 3
 
 
+def test_strengths_with_other_seeds_are_compared_on_what_they_share():
+    wide = runs({("mas", "plain", 3.0): 0.85}, seeds=10, noise=0)
+    easy = runs({("mas", "plain", 5.0): 0.849}, seeds=4, noise=0)  # whose mean is higher: its seeds are easier
+    means = [final_accuracies(f)["test_accuracy"].mean() for f in (wide, easy)]
+    assert means[1] > means[0]
+    assert report.best_strengths(pd.concat([wide, easy]))["strength"].item() == 3
+    better = runs({("mas", "plain", 5.0): 0.851}, seeds=3, noise=0)
+    assert report.best_strengths(pd.concat([wide, better]))["strength"].item() == 5
+
+
 def test_unfinished_runs_do_not_count_and_exploded_ones_as_nothing(frame):
     unfinished = (frame["measure"] == "mas") & (frame["seed"] == 3) & (frame["after_task"] == 3)
     exploded = (frame["strength"] == 10) & (frame["penalty"] == "plain") & (frame["seed"] == 0)
@@ -126,6 +136,23 @@ def test_reproduced_at_the_published_strength_alone(frame, published):
     assert carried["carried_difference"] == pytest.approx(carried["carried_accuracy"] - 0.84)
     alone = frame[frame["seed"] == 0].assign(protocol="published")
     assert np.isnan(report.reproduced(alone, published)["carried_difference"].item())
+
+
+def test_a_measure_whose_runs_explode_is_not_the_better_one(frame):
+    exploded = (frame["measure"] == "fisher") & (frame["strength"] == 10) & (frame["seed"] < 2)
+    explodes = frame[frame["strength"] > 2].assign(test_accuracy=frame["test_accuracy"].mask(exploded))
+    explodes = explodes[explodes["strength"] < 100]
+    table = report.compare_best(explodes).set_index("family")
+    assert (table.loc["plain", "better"], table.loc["plain", "seeds"]) == ("mas", 4)
+
+
+def test_comparisons_at_the_published_strengths(frame, published):
+    published.write_text(PUBLISHED + "strange,mlp,fisher,plain,100,0.7,0.01\n")
+    table = report.compare_best(frame, published=published)
+    assert (table["better"].item(), table["worse"].item()) == ("mas", "fisher")
+    assert table["difference"].item() == pytest.approx(0.15, abs=0.02)
+    published.write_text(PUBLISHED.splitlines()[0] + "\n")
+    assert report.compare_best(frame, published=published).empty
 
 
 def test_some_seeds_choose_and_the_others_report(frame):
@@ -231,6 +258,14 @@ def test_a_line_breaks_where_weights_exploded(frame):
     figure = report.strength_curves(frame.assign(test_accuracy=frame["test_accuracy"].mask(exploded)))
     (line,) = (line for line in figure.axes[0].get_lines() if line.get_label() == "fisher")
     assert np.isnan(line.get_ydata()).tolist() == [False, True, False]
+
+
+def test_figures_of_runs_that_all_exploded(frame, nothing_left_open):
+    exploded = frame["after_task"] > 1
+    gone = frame.assign(**{name: frame[name].mask(exploded) for name in ("validation_accuracy", "test_accuracy")})
+    figure = report.accuracy_matrices(gone)
+    assert all("weights became infinite" in axis.get_title() for axis in figure.axes if axis.get_visible())
+    report.strength_curves(gone), report.strength_curves(gone, lowest="quartile"), report.stability_trace(gone)
 
 
 def test_matrices_of_means(frame, nothing_left_open):

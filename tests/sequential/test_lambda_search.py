@@ -143,13 +143,13 @@ def test_workers_find_what_one_process_finds(tmp_path, monkeypatch):
     given = {"penalties": ["stabilized"], "strengths": [0.01, 3.0], "search_seeds": [0, 1], "report_seeds": [2]}
     one, _ = lambda_search.run("permuted_digits", ["random", "magnitude"], out=tmp_path, **given, **SMALL)
     # The search of both measures at once; the report of one, with the two ends; nothing left to search; the other's.
-    assert steps == [(1, 2 * 2 * 2), (1, 1 + 2), (1, 0), (1, 1), (1, 0)]
+    assert steps == [(1, 2 * 2 * 2), (1, 1 + 2), (1, 1)]
     (path,) = tmp_path.glob("*.csv")
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if not re.search(r"magnitude,.*,[01],\d,\d,", line)))
     steps.clear()
     two, _ = lambda_search.run("permuted_digits", ["magnitude"], out=tmp_path, workers=2, **given, **SMALL)
-    assert steps == [(2, 2 * 2), (2, 0), (2, 0)]
+    assert steps == [(2, 2 * 2)]
     # The workers compile with XLA, and have one thread each: an image more or less.
     pd.testing.assert_frame_equal(two, one[1:].reset_index(drop=True), check_exact=False, rtol=0, atol=0.01)
     assert list(two["strength"]) == list(one["strength"][1:]) and two["seeds"].eq(1).all()
@@ -200,6 +200,32 @@ def test_strengths_of_each_measures_own(own):
     if isinstance(own, dict):
         with pytest.raises(ValueError, match=r"none for 'fisher' with 'plain'\. Add them under"):
             lambda_search._own(own, "fisher", "plain")
+
+
+def test_what_cannot_be_is_said_before_the_first_run(tmp_path):
+    given = {"measures": ["magnitude", "random"], "search_seeds": [0, 1], "out": tmp_path}
+    for changed, message in [
+        ({"strengths": {"magnitude": [1.0]}}, "none for 'random' with 'plain'"),
+        ({"strengths": {"magnitude": [1.0], "random": []}}, "at least one, received an empty list"),
+        ({"report_seeds": []}, "report_seeds to be a list of at least one"),
+        ({"search_seeds": [0]}, r"at least two seeds, each once, to compare strengths by; received \[0\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            lambda_search.run("permuted_digits", **{**given, **changed})
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_an_array_of_strengths_and_a_precision_that_is_not_reached(tmp_path, monkeypatch):
+    given = {"penalties": ["stabilized"], "search_seeds": [0, 1], "report_seeds": [2], "out": tmp_path, **SMALL}
+    grid = np.array([0.01, 3.0])
+    for strengths in (grid, {"magnitude": grid}):
+        assert lambda_search.estimate("permuted_digits", ["magnitude"], strengths=strengths, **given).runs == 4 + 1 + 2
+    monkeypatch.setattr(lambda_search, "DECADES", (0.1,))
+    monkeypatch.setattr(lambda_search, "_neighbours", lambda *rest: set())
+    with pytest.warns(UserWarning, match="known to .*, not to the precision of 1e-09 that was asked for: its 2 seeds"):
+        table, found = lambda_search.run("permuted_digits", ["magnitude"], precision=1e-9, **given)
+    best, row = found["magnitude", "stabilized"], table.set_index("measure").loc["magnitude"]
+    assert (row["search_low"], row["search_accuracy"], row["search_high"]) == (best.low, best.accuracy, best.high)
 
 
 def test_seeds_for_both_are_refused(tmp_path):

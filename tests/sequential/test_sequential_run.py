@@ -75,19 +75,28 @@ def test_a_run_is_what_a_plain_loop_does(tmp_path):
                 assert found.loc[(number, on), f"{part}_accuracy"] == pytest.approx(accuracy, abs=1.1 / len(y))
 
 
+def begun_anew(runs, protection, seed):
+    """Do the run of a seed with a new optimizer, whatever the protocol says, and return all rows."""
+    runs._done = runs.store.done
+    runs._run(protection, seed, None)
+    runs.store.close()
+    return runs.store.frame()
+
+
 def as_described(out, seed, measure, penalty, strength, monkeypatch):
     """How far weights, importances, and weights under the other penalty are from those of a loop in NumPy."""
     runs = sequential.Sequential(
         "permuted_digits", out=out, protocol="published", measures=[measure], penalties=[penalty], strengths=[strength],
-        seeds=[seed], ends=False, epochs=1, batch_size=100, learning_rate=0.001, examples=300, options={"tasks": 3},
+        ends=False, epochs=1, batch_size=100, learning_rate=0.001, examples=300, options={"tasks": 3},
     )  # fmt: skip
-    sequence, learner = runs.sequence_of(seed), runs.learner(sequential.Protection(measure, penalty, strength), seed)
+    protection = sequential.Protection(measure, penalty, strength)
+    sequence, learner = runs.sequence_of(seed), runs.learner(protection, seed)
     learner.begin(seed, strength, None)
     start = training.values(learner.model.trainable_variables)
     protect, added = sequential._Learner.protect, []
     with monkeypatch.context() as patch:
         patch.setattr(sequential._Learner, "protect", lambda self, new: (added.append(new), protect(self, new)))
-        runs.run(progress=False)
+        begun_anew(runs, protection, seed)
     found = training.values(learner.model.trainable_variables)
 
     tasks = [sequence.examples(k, "train") for k in range(3)]
@@ -179,7 +188,8 @@ def test_who_joins_does_the_same(tmp_path, protocol):
 def test_published_goes_on_with_the_optimizers_state(tmp_path):
     settings = {"protocol": "published", "ends": False}
     together = cells(run(tmp_path / "together", seeds=[0, 1], **settings))
-    alone = cells(run(tmp_path / "alone", seeds=[1], **settings))
+    job = sequential.Sequential("permuted_digits", out=tmp_path / "alone", **{**SMALL, **settings})
+    alone = cells(begun_anew(job, sequential.Protection("magnitude", "stabilized", 3.0), 1))
     of_second = together[together["seed"] == 1].reset_index(drop=True)
     assert not np.allclose(of_second[ACCURACIES], alone[ACCURACIES])
     assert (together["validation_accuracy"] == together["test_accuracy"]).all()
@@ -224,6 +234,37 @@ def test_a_run_whose_weights_explode_is_recorded(tmp_path):
         tmp_path, penalties=["stabilized"], strengths=[1e6], optimizer="sgd", learning_rate=0.1, ends=False, epochs=3
     )  # fmt: skip
     assert sequential.summary(cured)["test_accuracy"].notna().sum() == 1
+
+
+def test_all_tasks_at_once_may_explode_too(tmp_path):
+    with pytest.warns(UserWarning, match="no longer finite after task"):
+        frame = run(tmp_path, measures=[], optimizer="sgd", learning_rate=1e18, epochs=1)
+    assert frame.set_index("measure").loc["joint", "status"].tolist() == ["weights are not finite after task 2"] * 2
+
+
+def test_an_explosion_does_not_carry_on(tmp_path, monkeypatch):
+    job = sequential.Sequential("permuted_digits", out=tmp_path, **{**SMALL, "protocol": "published"})
+    learner = job.learner(sequential.Protection("magnitude", "stabilized", 3.0), 0)
+    learner.begin(0, 3.0, None)
+    begun = learner.optimizer_state()
+    training.assign(learner._optimizer.inner.variables, [np.full_like(a, 7) for a in begun])
+    assert all((a == 7).all() for a in learner.optimizer_state())
+    training.assign(learner._optimizer.inner.variables, [*(np.full_like(a, 7) for a in begun[:-1]), begun[-1] * np.nan])
+    assert all(map(np.array_equal, learner.optimizer_state(), begun))
+
+
+def test_importances_that_are_not_finite_end_a_run_and_not_the_others(tmp_path, monkeypatch):
+    original = importance.LoadedMeasure.score
+
+    def score(measure, *args, seed, **kwargs):
+        scores = original(measure, *args, seed=seed, **kwargs)
+        return [s * np.inf for s in scores] if seed == 0 else scores
+
+    monkeypatch.setattr(importance.LoadedMeasure, "score", score)
+    with pytest.warns(UserWarning, match="The importances are no longer finite after task 1"):
+        frame = run(tmp_path, ends=False, epochs=1, seeds=[0, 1])
+    assert frame["status"].tolist() == ["ok", *["importances are not finite after task 1"] * 2, *["ok"] * 3]
+    assert frame["test_accuracy"].isna().tolist() == [False, True, True, False, False, False]
 
 
 def test_models_of_your_own(tmp_path):

@@ -28,7 +28,8 @@ GIVEN = {"sequence": "split_digits", "model": "mlp", "measures": ["magnitude"], 
         ({"examples": 0}, "examples to be"),
         ({"seeds": []}, "seeds to be a list of at least one"),
         ({"seeds": [-1]}, "at least 0, received -1"),
-        ({"seeds": [2, 1], "protocol": "published"}, r"ascending order for the published protocol.*\[2, 1\]"),
+        ({"seeds": [2, 1], "protocol": "published"}, r"0, 1, 2, ... for the published protocol.*\[2, 1\]"),
+        ({"seeds": [1], "protocol": "published"}, r"seeds 0, 1, 2, .*received \[1\]"),
         ({"learning_rate": 0.0}, "learning_rate above 0"),
         ({"decay": 2.0}, "decay from 0 to 1"),
     ],
@@ -59,4 +60,5 @@ def test_the_published_adam():
     assert SequentialSettings(**GIVEN, protocol="published").optimizer_options == {"epsilon": 1e-8}
     given = {"protocol": "published", "optimizer_options": {"epsilon": 1e-4}}
     assert SequentialSettings(**GIVEN, **given).optimizer_options == {"epsilon": 1e-4}
+    assert SequentialSettings(**GIVEN, protocol="published", optimizer="Adam").optimizer_options == {"epsilon": 1e-8}
     assert SequentialSettings(**GIVEN).optimizer_options == {}

@@ -16,7 +16,8 @@ PARTS = ("train", "validation", "test")
 
 def test_names():
     assert sequences.names() == [
-        "mnist_fashion_rotations", "permuted_digits", "permuted_mnist", "split_cifar10", "split_digits", "split_mnist",
+        "mnist_fashion_rotations", "permuted_digits", "permuted_mnist", "rotated_digits", "split_cifar10",
+        "split_digits", "split_mnist",
     ]  # fmt: skip
     assert "sequences" not in tasks.names()
     with pytest.raises(ValueError, match=r"files in tasks/sequences/ \(mnist_fashion_.*received 'permuted'"):
@@ -37,6 +38,15 @@ def test_every_task_fits_the_one_model(name, fake):
             assert x.dtype == np.float32 and len(x) == len(y) > 0 and set(y) <= set(range(task.classes))
             few = sequence.examples(number, part, np.array([1, 0]))
             assert np.array_equal(few[0], x[[1, 0]]) and np.array_equal(few[1], y[[1, 0]])
+
+
+def test_digits_are_turned_by_right_angles():
+    sequence, base = sequences.load("rotated_digits", validation="test"), tasks.load("digits", validation="test")
+    for turns in range(4):
+        assert np.array_equal(sequence[turns].x_test, np.rot90(base.x_test, turns, axes=(1, 2)))
+        assert np.array_equal(sequence[turns].y_test, base.y_test)
+    with pytest.raises(ValueError, match=r"from 1 to 4 tasks, .*received 5"):
+        sequences.load("rotated_digits", tasks=5)
 
 
 def test_permutations_are_of_pixels_and_follow_the_seed():
