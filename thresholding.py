@@ -73,7 +73,8 @@ class Partition:
     """The scopes and groups of a model: what is the same for every measure, prepared once.
 
     Args:
-        groups: list of int arrays like `model.trainable_variables` (`aggregation.load(level).groups(model)`).
+        groups: list of int arrays like `model.trainable_variables` (`aggregation.load(level).groups(model)`). Weights
+            of groups below 0 are never replaced.
         model: keras.Model.
         scope: "layer" or "model". Within what ranks are compared.
         variables: "all", or the roles that take part, such as ["kernel", "bias"]. The others are never replaced.
@@ -91,7 +92,10 @@ class Partition:
             if takes_part[index]:
                 members.setdefault(id(part.layer) if scope == "layer" else None, []).append(index)
         self._size = int(ends[-1])
-        self._scopes = [_scope(indices, groups, ends) for indices in members.values()]
+        scopes = (_scope(indices, groups, ends) for indices in members.values())
+        self._scopes = [scope for scope in scopes if len(scope.sizes)]
+        if not self._scopes:
+            raise ValueError("Expected weights that may be replaced, received a level and variables that leave none.")
         self.participating = sum(int(s.sizes.sum()) for s in self._scopes)
 
     def rank(self, importances, reduction="mean", seed=0):
@@ -136,7 +140,7 @@ def rank(importances, groups, reduction="mean", scope="layer", model=None, seed=
 
     Args:
         importances: list of float arrays like `model.trainable_variables`, finite, at least 0, larger = keep.
-        groups: list of int arrays, likewise. Members of a group share one importance.
+        groups: list of int arrays, likewise. Members of a group share one importance; below 0 a weight takes no part.
         reduction: "mean", "sum", "minimum" or "maximum". How a group's importance comes from its members'.
         scope: "layer" or "model".
         model: keras.Model. Says which layer owns which weight.
@@ -238,11 +242,11 @@ def _participation(parts, variables):
 
 def _scope(indices, groups, ends):
     positions = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in indices])
-    contiguous = np.array_equal(positions, np.arange(positions[0], positions[0] + len(positions)))
+    ids = np.concatenate([groups[i].ravel() for i in indices])
+    positions, ids = positions[ids >= 0], ids[ids >= 0]
+    contiguous = len(positions) and positions[-1] - positions[0] == len(positions) - 1
     where = slice(positions[0], positions[0] + len(positions)) if contiguous else positions
-    _, ids, sizes = np.unique(
-        np.concatenate([groups[i].ravel() for i in indices]), return_inverse=True, return_counts=True
-    )
+    _, ids, sizes = np.unique(ids, return_inverse=True, return_counts=True)
     if len(sizes) == len(ids):
         return _Scope(where, None, sizes, None)
     return _Scope(where, ids, sizes, np.argsort(ids, kind="stable"))

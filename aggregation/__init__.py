@@ -12,7 +12,8 @@ def LEVEL(part):
 
 The function sees one variable at a time (`engine.structure.Part`: its layer, role and shape) and returns integer labels
 of the variable's shape. Equal labels in the same layer are one group, across all the variables of that layer; labels
-in different layers never meet. A label below 0 means: this weight is a group of its own.
+in different layers never meet. The label -1 means: this weight is a group of its own; `engine.structure.ABSENT`: it
+takes no part, and is never replaced.
 """
 
 from typing import NamedTuple
@@ -41,7 +42,7 @@ class Level(NamedTuple):
 
         Returns:
             list of int64 arrays, in the order and shapes of `model.trainable_variables`. Ids run over the whole model
-            from 0 and never join weights of different layers.
+            from 0 and never join weights of different layers; -1 for weights that take no part.
 
         Example:
             >>> import aggregation, keras

@@ -15,11 +15,18 @@ class Part(NamedTuple):
         layer: keras.Layer. The innermost layer that owns the variable.
         role: str. The variable's name in its layer: "kernel", "bias", "gamma", "beta", "embeddings", ...
         shape: tuple of int.
+        output: bool or None. Whether the layer's units are outputs of the model; None if the model, being written as a
+            subclass, does not say what comes after what.
     """
 
     layer: layers.Layer
     role: str
     shape: tuple
+    output: bool | None = None
+
+
+ABSENT = -2
+"""The label of weights that a level leaves out."""
 
 
 def parts(model):
@@ -41,7 +48,28 @@ def parts(model):
         )
     # Parents come before their children, so the innermost owner is written last.
     owner = {id(v): layer for layer in flat_layers(model) for v in layer.trainable_variables}
-    return [Part(owner[id(v)], v.name, tuple(v.shape)) for v in model.trainable_variables]
+    last = _output_layers(model)
+    return [
+        Part(owner[id(v)], v.name, tuple(v.shape), None if last is None else id(owner[id(v)]) in last)
+        for v in model.trainable_variables
+    ]
+
+
+def _output_layers(model):
+    """Return the ids of the layers between a model's outputs and the last kernels before them; None if unknown."""
+    if not getattr(model, "outputs", None):
+        return None
+    found, ahead = set(), list(model.outputs)
+    while ahead:
+        operation, node, _ = ahead.pop()._keras_history
+        if getattr(operation, "outputs", None):  # a model in the model
+            ahead += operation.outputs
+            continue
+        weights = getattr(operation, "trainable_variables", ())
+        found |= {id(layer) for layer in flat_layers(operation)} if weights else set()
+        if not any(len(w.shape) > 1 for w in weights):
+            ahead += operation._inbound_nodes[node].input_tensors
+    return found
 
 
 def flat_layers(model):
@@ -110,23 +138,24 @@ def grouped(parts, label):
     Args:
         parts: list of Part.
         label: callable `label(part) -> int array` of the part's shape. Equal labels in the same layer are one group,
-            across its variables; labels in different layers never meet; below 0: a group of its own.
+            across its variables; labels in different layers never meet; -1: a group of its own; `ABSENT`: none.
 
     Returns:
-        list of int64 arrays of the parts' shapes. Ids run over the whole model from 0.
+        list of int64 arrays of the parts' shapes. Ids run over the whole model from 0; -1 where there is no group.
     """
     groups, ids, count = [], {}, 0
     for part in parts:
         labels = np.asarray(label(part))
         out = np.empty(part.shape, dtype="int64")
-        alone = labels < 0
+        alone, named = labels == -1, labels >= 0
+        out[~named] = -1
         out[alone] = count + np.arange(alone.sum())
         count += int(alone.sum())
-        present, inverse = np.unique(labels[~alone], return_inverse=True)
+        present, inverse = np.unique(labels[named], return_inverse=True)
         for key in ((id(part.layer), int(value)) for value in present):
             if key not in ids:
                 ids[key], count = count, count + 1
-        out[~alone] = np.array([ids[id(part.layer), int(value)] for value in present], dtype="int64")[inverse]
+        out[named] = np.array([ids[id(part.layer), int(value)] for value in present], dtype="int64")[inverse]
         groups.append(out)
     return groups
 

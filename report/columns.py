@@ -31,7 +31,7 @@ CHANCE = ["chance_loss", "chance_accuracy"]
 TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill", "status", "source"]
 MISSING = {"status": "ok", "source": ""}
 
-LEVELS = ["weight", "unit", "conv_filter", "layer"]
+LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "layer"]
 """From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""
 
 LABELS = {
@@ -134,9 +134,9 @@ def last(frame):
 
 
 def among(names, frame):
-    """Keep the measures among `names` that occur in a frame; all that occur, if none does."""
+    """Keep the measures among `names` that occur in a frame; all that occur, if none does or `names` is None."""
     there = set(frame["measure"])
-    return [name for name in names if name in there] or sorted(there)
+    return [name for name in names or () if name in there] or sorted(there)
 
 
 def runs(frame):

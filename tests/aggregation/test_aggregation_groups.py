@@ -103,10 +103,11 @@ def test_what_every_level_gives(level, build):
     assert [i.shape for i in ids] == [tuple(v.shape) for v in model.trainable_variables]
     assert all(i.dtype == np.int64 for i in ids)
     flat = np.concatenate([i.ravel() for i in ids])
-    assert np.array_equal(np.unique(flat), np.arange(flat.max() + 1))
+    assert np.array_equal(np.unique(flat[flat >= 0]), np.arange(flat.max() + 1)) and flat.min() >= -1
+    assert flat.min() == (-1 if level == "hidden_unit" else 0)
     owners = {}
     for part, i in zip(structure.parts(model), ids, strict=True):
-        for group in np.unique(i):
+        for group in np.unique(i[i >= 0]):
             assert owners.setdefault(group, part.layer) is part.layer
     again = aggregation.load(level).groups(model)
     assert all(np.array_equal(a, b) for a, b in zip(ids, again, strict=True))
@@ -138,9 +139,47 @@ def test_units_of_layers_that_are_neither_dense_nor_plain_convolutions():
     assert kernel.shape == (2, 2, 2, 3) and (kernel == kernel[0, 0]).all() and len(np.unique(kernel)) == 6
 
 
+@pytest.mark.parametrize("build", [dense, convolutional, depthwise, attention])
+def test_hidden_units_are_all_but_those_of_the_last_layer(build):
+    model = built(build)
+    unit, hidden = (aggregation.load(level).groups(model) for level in ("unit", "hidden_unit"))
+    last = model.layers[-1]
+    for part, u, h in zip(structure.parts(model), unit, hidden, strict=True):
+        assert part.output == (part.layer is last)
+        assert (h == -1).all() if part.layer is last else np.array_equal(u, h)
+
+
+def test_what_stands_between_the_last_kernel_and_the_output_belongs_to_it():
+    inside = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.BatchNormalization()], name="inside")
+    inputs = keras.Input((2,))
+    two = inside(layers.Dense(4)(inputs))
+    model = keras.Model(inputs, [layers.Softmax()(two), layers.Dense(5, name="other")(two)])
+    found = {(part.layer.name, part.output) for part in structure.parts(model)}
+    assert {name for name, output in found if output} == {"other", inside.layers[0].name, inside.layers[1].name}
+    assert [output for name, output in found if name not in ("other", *(layer.name for layer in inside.layers))] == [
+        False
+    ]
+
+
+def test_hidden_units_of_a_model_that_does_not_say_what_comes_last():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Own()
+    model(np.zeros((1, 2), "float32"))
+    assert aggregation.load("unit").groups(model)[0].tolist() == [[0, 1], [0, 1]]
+    with pytest.raises(ValueError, match=r"Sequential or functional model for the level 'hidden_unit'"):
+        aggregation.load("hidden_unit").groups(model)
+
+
 def test_names_and_an_unknown_level():
-    assert aggregation.names() == ["conv_filter", "layer", "unit", "weight"]
-    with pytest.raises(ValueError, match=r"aggregation/ \(conv_filter, layer, unit, weight\), received 'filter'"):
+    assert aggregation.names() == ["conv_filter", "hidden_unit", "layer", "unit", "weight"]
+    with pytest.raises(ValueError, match=r"aggregation/ \(conv_filter, .*, unit, weight\), received 'filter'"):
         aggregation.load("filter")
 
 

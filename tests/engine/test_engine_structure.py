@@ -57,7 +57,7 @@ def test_units_and_ids_run_over_the_layer_and_never_over_two():
 def test_variants():
     assert "magnitude" in variants.names("importance") and not any(n.startswith("_") for n in variants.names("tasks"))
     with pytest.raises(
-        ValueError, match=r"files in aggregation/ \(conv_filter, layer, unit, weight\), received 'units'"
+        ValueError, match=r"files in aggregation/ \(conv_filter, hidden_unit, layer, unit, weight\), received 'units'"
     ):
         variants.load("aggregation", "units", "LEVEL")
     with pytest.raises(ValueError, match=r"aggregation/unit\.py to define MEASURE"):

@@ -14,7 +14,7 @@ from scipy import stats
 import aggregation
 import thresholding
 
-LEVELS = aggregation.names()
+LEVELS = [level for level in aggregation.names() if level != "hidden_unit"]  # where all weights take part
 SHAPES = [(3, 4), (4,), (4, 2), (2,)]  # 16 weights in the first layer, 10 in the second
 LAYERS = [[0, 1], [2, 3]]
 unit_fraction = st.floats(0, 1, width=32)
@@ -130,6 +130,20 @@ def test_variables_that_take_no_part_are_never_replaced():
     assert made.rank(scores).replaced([0, 1]).tolist() == [0, 20]
     only = thresholding.rank(scores, groups("weight"), model=model(), scope="model", variables=["bias"])
     assert np.sort(np.concatenate([only[1], only[3]])) == pytest.approx(np.arange(6) / 6)
+
+
+@pytest.mark.parametrize("scope", thresholding.SCOPES)
+def test_hidden_units_fall_as_units_do_and_output_units_never(scope):
+    random = np.random.default_rng(1)
+    scores = [random.random(shape) for shape in SHAPES]
+    made = partition("hidden_unit", scope)
+    hidden, unit = made.rank(scores), partition("unit").rank(scores)
+    assert all(np.array_equal(hidden.ranks[v], unit.ranks[v]) for v in (0, 1))
+    assert all(np.isinf(hidden.ranks[v]).all() for v in (2, 3))
+    assert made.participating == 16 and hidden.replaced([0, 0.5, 1]).tolist() == [0, 8, 16]
+    assert [len(v) for v in made.values(scores)] == [4]
+    with pytest.raises(ValueError, match="a level and variables that leave none"):
+        thresholding.Partition(aggregation.load("hidden_unit").groups(one_layer(3)), one_layer(3))
 
 
 def test_minus_zero_ties_with_zero():
