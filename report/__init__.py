@@ -2,11 +2,12 @@
 
 `read` turns CSV files into one frame, and everything else takes that frame: `scores`, `table`, `at` and `order`
 compute; `curves`, `Live`, `heatmap`, `over_epochs`, `agreement` and `critical_difference` draw; `save`, `latex` and
-`Album` write. `read_agreement`, `against`, `truth` and `alike` are for the agreement of the scores themselves;
-`read_sequential`, `best_strengths`, `reproduced`, `compare_best`, `strength_curves`, `accuracy_matrices`,
-`stability_trace` and `instability` for sequential learning; `read_fine_tuning`, `read_importances`, `frontier`,
-`at_equal_new`, `not_finite`, `spread`, `frontiers`, `perplexity_over_steps`, `meter_trace` and `importance_spread` for
-fine-tuning a language model. Nothing here knows how a number was measured, only what its column is called.
+`Album` write; `power` says beforehand how many networks it takes. `read_agreement`, `against`, `truth` and `alike` are
+for the agreement of the scores themselves; `read_sequential`, `best_strengths`, `reproduced`, `compare_best`,
+`strength_curves`, `accuracy_matrices`, `stability_trace` and `instability` for sequential learning; `read_fine_tuning`,
+`read_importances`, `frontier`, `at_equal_new`, `not_finite`, `spread`, `frontiers`, `perplexity_over_steps`,
+`meter_trace` and `importance_spread` for fine-tuning a language model. Nothing here knows how a number was measured,
+only what its column is called.
 """
 
 from report.agreeing import against, alike, read_agreement, truth
@@ -24,6 +25,7 @@ from report.sequential import best_strengths, compare_best, read_sequential, rep
 from report.sequential_figures import accuracy_matrices, instability, stability_trace, strength_curves
 from report.style import style
 from report.tabulating import at, latex, table
+from report.wording import power
 
 __all__ = [
     "Album",
@@ -52,6 +54,7 @@ __all__ = [
     "order",
     "over_epochs",
     "perplexity_over_steps",
+    "power",
     "read",
     "read_agreement",
     "read_fine_tuning",

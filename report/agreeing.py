@@ -154,6 +154,6 @@ def _seriated(means):
 
 
 def _at(frame, epoch):
-    if epoch is not None:
-        return choose(frame, {"epoch": [epoch]})
-    return last(frame)
+    """Select a checkpoint; a network that two runs hold, whose correlations are the same, counts once."""
+    frame = last(frame) if epoch is None else choose(frame, {"epoch": [epoch]})
+    return frame.drop_duplicates([*PAIR[1:], "spearman"])

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from report.columns import FACETS, NETWORK, parts, varying
-from report.scoring import MISSES_CHANCE, SCORES, count_flags, scored
+from report.scoring import MISSES_CHANCE, SCORES, count_flags, once_each, scored
 
 
 class Group(NamedTuple):
@@ -32,10 +32,10 @@ def groups(frame, by, score="area", epoch=None):
     """Split a frame into groups of complete blocks.
 
     A measure that has a comparable score on less than half of a group's networks is set aside; then a network on
-    which any other has none is dropped, so that averages are never over different sets of seeds. A curve whose loss at
-    threshold 1 misses chance is not comparable. What is neither in `by` nor part of the block (levels, for example) is
-    averaged within each network. Reductions, scopes and fills are never averaged: where there are several, they join
-    `by`. Without "epoch" in `by`, each run counts at its last epoch.
+    which any other has none is dropped, so that averages are never over different sets of seeds. A network that two
+    runs hold is one block. A curve whose loss at threshold 1 misses chance is not comparable. What is neither in `by`
+    nor part of the block (levels, for example) is averaged within each network. Reductions, scopes and fills are never
+    averaged: where there are several, they join `by`. Without "epoch" in `by`, each run counts at its last epoch.
 
     Args:
         frame: DataFrame of `report.read` or `report.scores`.
@@ -47,6 +47,7 @@ def groups(frame, by, score="area", epoch=None):
         list of Group.
     """
     frame = _at_epoch(scored(frame), by, epoch)
+    frame = frame if "run" in by else once_each(frame)
     by = complete_by(frame, by)
     if score not in SCORES:
         raise ValueError(f"Expected a score among {', '.join(SCORES)}, received {score!r}.")

@@ -227,6 +227,27 @@ def scored(frame, **options):
     return frame if is_scored(frame) else scores(frame, **options)
 
 
+def once_each(scores):
+    """Let each network count once, though two runs hold it: one that was run again with other measures, for example.
+
+    Two networks are one if task, model, seed, epoch and the loss before anything is replaced are the same.
+
+    Args:
+        scores: DataFrame of `scores`.
+
+    Returns:
+        DataFrame. In `run` each network has one name; where a curve stood twice, its scores are averaged.
+    """
+    keys = ["task", "model", "seed", "epoch", "loss_start"]
+    first = scores.groupby(keys, dropna=False)["run"].transform("min")
+    scores = scores.assign(run=first.where(scores["loss_start"].notna(), scores["run"]))
+    twice = scores.duplicated(CELL)
+    if not twice.any():
+        return scores
+    means = scores.groupby(CELL, dropna=False)[list(SCORES)].transform("mean")
+    return scores.assign(**means)[~twice].reset_index(drop=True)
+
+
 def facet_columns(frame):
     """List the columns that tell the curves of one network, epoch and measure apart, in reading order."""
     return [name for name in FACETS if name in ("task", "model", "level") or frame[name].nunique(dropna=False) > 1]

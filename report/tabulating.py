@@ -5,7 +5,7 @@ import pandas as pd
 
 from report.columns import complete, parts
 from report.intervals import student_t
-from report.scoring import MISSES_CHANCE, count_flags, facet_columns, scored
+from report.scoring import MISSES_CHANCE, count_flags, facet_columns, once_each, scored
 
 
 def table(frame, columns=("area", "tolerance")):
@@ -17,11 +17,12 @@ def table(frame, columns=("area", "tolerance")):
 
     Returns:
         DataFrame. One row for each task, model, level (and reduction, scope, fill where there are several), epoch and
-        measure: `networks` that have a score, each score's mean with `_low` and `_high`, its 95 % Student's t interval
-        over networks, and `flags` with the number of networks they hold for. Within an epoch the best measure stands
-        first; those whose loss at threshold 1 misses chance stand last, whatever their area.
+        measure: `networks` that have a score (one that two runs hold counts once), each score's mean with `_low` and
+        `_high`, its 95 % Student's t interval over networks, and `flags` with the number of networks they hold for.
+        Within an epoch the best measure stands first; those whose loss at threshold 1 misses chance stand last,
+        whatever their area.
     """
-    frame = scored(frame)
+    frame = once_each(scored(frame))
     keys = [*facet_columns(frame), "epoch"]
     rows = []
     for values, part in parts(frame, keys):

@@ -98,6 +98,31 @@ def of_doubts(group, pairs, alpha):
     return [*doubts, *_of_flags(here, group)]
 
 
+def power(networks, measures, alpha=0.05):
+    """Say before a run whether it will be able to tell measures apart.
+
+    Args:
+        networks: int. Seeds.
+        measures: int.
+        alpha: float. Level of the tests of `report.order`.
+
+    Returns:
+        str.
+
+    Example:
+        >>> print(power(3, 4))
+        Tests: 3 networks cannot tell 4 measures apart, whatever comes out. 8 can, or 7 if all are compared with one.
+    """
+    pairs = measures * (measures - 1) // 2
+    if not pairs:
+        return f"Tests: there is nothing to order, with {count(measures, 'measures')}."
+    said = f"Tests: {count(networks, 'networks')} {{}} tell {measures} measures apart"
+    if networks > 1 and smallest_p(networks, pairs) <= alpha:
+        return f"{said.format('can')}: adjusted p-values reach down to {smallest_p(networks, pairs):.2g}."
+    to_one = f", or {blocks_needed(measures - 1, alpha)} if all are compared with one" if pairs > 1 else ""
+    return f"{said.format('cannot')}, whatever comes out. {blocks_needed(pairs, alpha)} can{to_one}."
+
+
 def _of_aside(here, group, measure, reason):
     if reason != MISSES_CHANCE:
         return f"{here}, {measure} is left out of the order: it {reason}"

@@ -36,6 +36,11 @@ def test_each_pair_stands_in_both_orders(tmp_path):
     assert found["deletion", "fisher"] == found["fisher", "deletion"] == 0.5
 
 
+def test_a_network_that_two_runs_hold_counts_once(tmp_path):
+    frame = written(tmp_path, pairs(TRUTH, seeds=(0, 1)), pairs(TRUTH, seeds=(1, 2), run="again"))
+    assert set(report.against(frame)["networks"]) == {3}
+
+
 def test_against_the_truth_by_hand(tmp_path):
     table = report.against(written(tmp_path, pairs(TRUTH, seeds=(0, 1, 2))))
     assert list(table["measure"]) == ["fisher", "magnitude"]

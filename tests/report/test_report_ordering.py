@@ -251,13 +251,30 @@ def test_architectures_of_one_task_are_blocks(make_grid):
 
 def test_mixed_runs_are_said(make_grid):
     frame = make_grid({"a": 0.7, "b": 0.2}, seeds=4)
-    found = order(pd.concat([frame, frame.assign(run="other")]), **FAST)
+    others = frame.assign(run="other", validation_loss=frame["validation_loss"] + 0.001)
+    found = order(pd.concat([frame, others]), **FAST)
     assert found.tests["blocks"].tolist() == [8]
     assert "networks of 2 runs are put together" in str(found)
 
 
+def test_a_network_that_two_runs_hold_is_one_block(make_grid):
+    frame = make_grid({"a": 0.7, "b": 0.2, "c": 0.4}, seeds=4)
+    again = frame[frame["measure"] != "c"].assign(run="another")
+    once, twice = (order(f, **FAST) for f in (frame, pd.concat([frame, again])))
+    assert twice.tests["blocks"].tolist() == [4]
+    pd.testing.assert_frame_equal(twice.pairs, once.pairs)
+    assert "put together" not in str(twice)
+    pd.testing.assert_frame_equal(report.table(pd.concat([frame, again])), report.table(frame))
+    # Measures of one run and of another are compared on the networks that both hold.
+    parts = [frame[frame["measure"] == "c"].assign(run="other"), frame[frame["measure"] != "c"]]
+    pd.testing.assert_frame_equal(order(pd.concat(parts), **FAST).pairs, once.pairs)
+    assert order(pd.concat([frame, again]), by=["run"], **FAST).tests["blocks"].tolist() == [4, 4]
+
+
 def test_measures_of_different_runs_are_not_compared(make_grid):
-    frame = pd.concat([make_grid({"a": 0.7, "b": 0.6}, seeds=4), make_grid({"c": 0.4, "d": 0.2}, seeds=4, run="other")])
+    others = make_grid({"c": 0.4, "d": 0.2}, seeds=4, run="other")
+    others["validation_loss"] += 0.001
+    frame = pd.concat([make_grid({"a": 0.7, "b": 0.6}, seeds=4), others])
     found = order(frame, **FAST)
     assert found.pairs.empty and found.table["measure"].tolist() == ["a", "b", "c", "d"]
     assert "no network has all of a, b, c, d: averages over different sets of seeds are not compared" in str(found)
@@ -300,3 +317,15 @@ def test_null_frames_raise_no_alarm_more_often_than_stated(make_grid):
         shuffled = scores.assign(area=scores.groupby("seed")["area"].transform(random.permutation))
         alarms.append((order(shuffled, resamples=9).pairs["p_holm"] <= 0.05).any())
     assert np.mean(alarms) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(alarms))
+
+
+def test_power_agrees_with_the_tests(make_grid):
+    assert report.power(3, 4).startswith(
+        "Tests: 3 networks cannot tell 4 measures apart, whatever comes out. 8 can, or 7"
+    )
+    assert "adjusted p-values reach down to 0.047" in report.power(8, 4) and "cannot" in report.power(7, 4)
+    assert report.power(6, 2).endswith("0.031.") and "6 can." in report.power(5, 2)
+    assert "nothing to order, with 1 measure" in report.power(9, 1) and "1 network cannot" in report.power(1, 2)
+    clear = {"a": 0.8, "b": 0.6, "c": 0.4, "d": 0.2}
+    least = [order(make_grid(clear, seeds=seeds), **FAST).pairs["p_holm"].min() for seeds in (7, 8)]
+    assert least[0] > 0.05 >= least[1] == pytest.approx(0.046875)
