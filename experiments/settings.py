@@ -73,6 +73,7 @@ class GridSettings(Settings):
         batch_size: int. Of the training.
         optimizer: str. A Keras optimizer's name.
         learning_rate: float.
+        optimizer_options: dict. Further arguments of the optimizer, such as {"weight_decay": 0.01}.
         labels: tuple of int or None. The subset of labels; None: all.
         validation: float or "test". Fraction of the training data held out, or the published protocol.
         variables: "all" or tuple of str. Roles of the variables that take part: "kernel", "bias", "gamma", "beta".
@@ -104,6 +105,7 @@ class GridSettings(Settings):
     evaluated: int | None = None
     options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
+    optimizer_options: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         put = object.__setattr__

@@ -207,7 +207,8 @@ class Grid(Job):
         self._loss = task.loss
         self._model = self._new_model()
         task.check_model(self._model)
-        inner = keras.optimizers.get({"class_name": s.optimizer, "config": {"learning_rate": s.learning_rate}})
+        config = {"learning_rate": s.learning_rate, **s.optimizer_options}
+        inner = keras.optimizers.get({"class_name": s.optimizer, "config": config})
         self._optimizer = importance.Tracked(inner, s.measures)
         metrics = ["accuracy"] if losses.is_classification(self._loss) else ["mean_absolute_error"]
         training.compile_model(self._model, self._optimizer, self._loss, metrics)

@@ -177,3 +177,9 @@ def test_the_validation_examples_that_are_evaluated_and_scored_on(tmp_path):
     ends = on_training.threshold.isin([0, 1])
     assert on_training[ends].validation_loss.equals(on_validation[ends].validation_loss)
     assert not on_training[~ends].validation_loss.equals(on_validation[~ends].validation_loss)
+
+
+def test_options_reach_the_optimizer(tmp_path):
+    options = {"optimizer": "sgd", "optimizer_options": {"momentum": 0.75}}
+    made = threshold_grid.Grid(out=tmp_path, **{**SETTINGS, **options})
+    assert made._optimizer.inner.momentum == 0.75

@@ -112,6 +112,7 @@ def test_the_name_is_pinned():
 CHANGES = {
     "measures": ["magnitude"], "levels": ["weight"], "reductions": ["mean", "sum"], "scopes": ["model"], "fill": "zero",
     "thresholds": 20, "epochs": 6, "every": 2, "batch_size": 99, "optimizer": "sgd", "learning_rate": 0.01,
+    "optimizer_options": {"momentum": 0.9},
     "labels": [0, 1], "validation": 0.2, "variables": ["kernel"], "examples": None, "scored_on": "validation",
     "evaluated": 5, "options": {"noise": 0.1}, "task": "digits", "model": "cnn",
 }  # fmt: skip
