@@ -70,7 +70,7 @@ def draw_matrix(axis, values, limits, palette):
     axis.tick_params(length=0)
     axis.set(xlabel="", ylabel="")
     axis.grid(False)
-    axis.set_yticks(np.arange(len(values)) + 0.5, values.index, rotation=0)
+    axis.set_yticks(np.arange(len(values)) + 0.5, [str(name).replace("\n", " ") for name in values.index], rotation=0)
     tilt = 0 if max(len(line) for name in values.columns for line in str(name).split("\n")) <= 11 else 90
     axis.set_xticks(np.arange(values.shape[1]) + 0.5, values.columns, rotation=tilt)
 
@@ -161,8 +161,9 @@ def agreement(frame, between="measures", score="area"):
     """
     matrix = rank_correlation(frame, between, score)
     side = 0.42 * len(matrix)
-    longest = max(len(line) for name in matrix for line in str(name).split("\n"))
-    figure, axes = panels(1, 1, (1.2 + 0.07 * longest + side, 1.0 + 0.07 * longest + 0.6 * side))
+    line = max(len(part) for name in matrix for part in str(name).split("\n"))
+    longest = max(len(str(name)) for name in matrix)  # on one line, as rows are low
+    figure, axes = panels(1, 1, (1.2 + 0.07 * longest + side, 1.0 + 0.07 * line + 0.6 * side))
     draw_matrix(axes[0, 0], matrix, (-1, 1), "PuOr")
     axes[0, 0].set_title(f"rank correlation of {score.replace('_', ' ')} between {between}")
     return figure
