@@ -74,8 +74,8 @@ def against(frame, measure="deletion", epoch=None):
 
 
 @house_style
-def truth(frame, measure="deletion", level="unit", epoch=None):
-    """Draw `against` at one level: a point for each measure with its 95 % interval over networks.
+def truth(frame, measure="deletion", level=None, epoch=None):
+    """Draw `against` at one level, of units if it is not said: a point for each measure with its 95 % interval.
 
     Columns are tasks, models (and reductions); within each, filled points correlate within layers, hollow ones over
     the whole network. The measure that agrees best within layers, averaged over columns, stands on top.
@@ -83,6 +83,7 @@ def truth(frame, measure="deletion", level="unit", epoch=None):
     Returns:
         Figure.
     """
+    level = level or ("unit" if "unit" in set(frame["level"]) else "hidden_unit")
     found = choose(against(frame, measure, epoch), {"level": [level]})
     within = found[found["scope"] == "layer"] if "layer" in set(found["scope"]) else found
     order = within.groupby("measure")["spearman"].mean().sort_values(na_position="first").index

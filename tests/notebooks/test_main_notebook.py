@@ -12,7 +12,7 @@ from report.columns import ROW
 TINY = {
     "task": "digits",
     "measures": ["random", "magnitude", "fisher", "deletion", "weight_change"],
-    "levels": ["weight", "unit"],
+    "levels": ["weight", "hidden_unit"],
     "thresholds": 5,
     "epochs": 12,
     "every": 6,

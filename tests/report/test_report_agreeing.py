@@ -89,6 +89,7 @@ def test_figures_show_all_measures(tmp_path):
     figure.canvas.draw()
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["magnitude", "fisher"]
     assert "2 networks, 40 units" in figure.axes[0].get_title()
+    assert "40 hidden_units" in report.truth(frame.assign(level="hidden_unit")).axes[0].get_title()
     figure = report.alike(frame, level="unit")
     figure.canvas.draw()
     assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {"deletion", "fisher", "magnitude"}
