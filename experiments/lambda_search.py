@@ -292,7 +292,7 @@ def run(
         return _together(runs, progress, workers, gpus)
 
     # Runs that go together keep more workers busy, and read their data once.
-    if all(start == begun[0] for start in begun):
+    if begun and all(start == begun[0] for start in begun):
         grid, count = begun[0]
         which = {"measures": measures, "penalties": penalties, "strengths": sorted(grid)}
         rows_of(**which, seeds=search_seeds[:count], ends=False)

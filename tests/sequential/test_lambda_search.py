@@ -215,6 +215,11 @@ def test_what_cannot_be_is_said_before_the_first_run(tmp_path):
     assert not list(tmp_path.glob("*.csv"))
 
 
+def test_without_measures_there_are_the_two_ends(tmp_path):
+    table, found = lambda_search.run("permuted_digits", [], report_seeds=[7], out=tmp_path, **SMALL)
+    assert list(table["measure"]) == ["none", "joint"] and table["seeds"].eq(1).all() and not found
+
+
 def test_an_array_of_strengths_and_a_precision_that_is_not_reached(tmp_path, monkeypatch):
     given = {"penalties": ["stabilized"], "search_seeds": [0, 1], "report_seeds": [2], "out": tmp_path, **SMALL}
     grid = np.array([0.01, 3.0])
