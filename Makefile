@@ -45,7 +45,7 @@ grid: $(READY)
 status: $(READY)
 	@$(BIN)/python -m experiments $(OUT)
 
-# What depends on the backend is tested on both.
+# What depends on the backend is tested on both. JAX keeps what it compiled: many tests begin with the same small nets.
 ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments/test_grid_*.py \
     tests/experiments/test_torture.py tests/test_*.py tests/sequential/test_replicas.py \
     tests/notebooks/test_main_notebook.py tests/notebooks/test_sequential_notebook.py \
@@ -57,7 +57,8 @@ lab: $(READY)
 test: $(TESTABLE)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadfile $(ON_JAX)
+	KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
+	    $(BIN)/python -m pytest -n 2 --dist loadfile $(ON_JAX)
 
 torture: $(TESTABLE)
 	PYTHONPATH=. $(BIN)/python tests/experiments/torture.py
