@@ -120,10 +120,47 @@ def hessian_vector_product(function, arrays, vectors):
 
 
 def vectorised(function, arrays):
-    """Apply `function` to each example of a nest of arrays at once; results are stacked on a first axis."""
+    """Apply `function` to each example of a nest of arrays; results are stacked on a first axis.
+
+    To all at once; on TensorFlow to one after another, in a compiled loop, where vectorising is not safe (see
+    `_onednn_writes_astray`) or cannot be done, as with the gradient by what a recurrent layer is fed.
+    """
     if NAME == "jax":
         return jax.vmap(function)(arrays)
-    return tf.vectorized_map(function, arrays)
+    if not _onednn_writes_astray():
+        with contextlib.suppress(TypeError, ValueError, NotImplementedError), _quietly():
+            return tf.vectorized_map(function, arrays)
+    example = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape[1:], a.dtype), arrays)
+    one = tf.function(function, autograph=False)
+    results = one.get_concrete_function(example).structured_outputs
+    return tf.map_fn(one, arrays, fn_output_signature=tf.nest.map_structure(tf.TensorSpec.from_tensor, results))
+
+
+@contextlib.contextmanager
+def _quietly():
+    """Open a context in which TensorFlow does not log errors that are dealt with."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("CRITICAL")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@functools.cache
+def _onednn_writes_astray():
+    """Say whether this TensorFlow multiplies (n, 1, rows, k) by (k, columns) wrongly.
+
+    Up to 2.21 oneDNN, which is on by default on processors with AVX-512, reads and writes beyond the arrays then: wrong
+    numbers, or a crash (https://github.com/tensorflow/tensorflow/issues/117700). Vectorised over single examples, every
+    product of a sequence with a layer's weights has these shapes.
+    """
+    if not on_cpu() or tuple(map(int, tf.__version__.split(".")[:2])) > (2, 21):
+        return False
+    from tensorflow.python.util import _pywrap_util_port  # TensorFlow has no public word for it
+
+    return _pywrap_util_port.IsMklEnabled()
 
 
 def training_loop(model, xla=True):

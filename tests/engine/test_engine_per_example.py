@@ -1,6 +1,9 @@
 """Per-example sums against one gradient at a time, for every kind of layer."""
 
 import math
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -95,6 +98,26 @@ def test_a_layer_called_twice_is_generic():
     model = keras.Model(given_, layers.Dense(3)(shared(shared(given_))))
     assert per_example.paths(model, inputs((4,)))[shared.path] == "generic"
     check(model, inputs((4,)))
+
+
+def test_a_layer_called_twice_on_sequences():
+    shared, given_ = layers.Dense(4), keras.Input(SEQUENCE)
+    model = keras.Model(given_, layers.Dense(3)(layers.Flatten()(shared(shared(given_)))))
+    check(model, inputs(SEQUENCE, 13))
+
+
+@pytest.mark.skipif(backend.NAME != "tensorflow", reason="oneDNN is TensorFlow's")
+def test_with_onednn_whatever_this_processor_has_by_default():
+    here = f"{__file__}::{test_a_layer_called_twice_on_sequences.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here]
+    found = subprocess.run(command, env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_below_a_recurrent_layer():
+    shared, given_ = layers.Dense(4), keras.Input(SEQUENCE)
+    model = keras.Model(given_, layers.Dense(3)(layers.GRU(3)(shared(shared(given_)))))
+    check(model, inputs(SEQUENCE))
 
 
 def test_a_subclass_is_generic():

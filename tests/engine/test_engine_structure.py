@@ -97,8 +97,11 @@ def test_read_and_copied_do_not_follow_later_assignments():
     assert np.asarray(read).tolist() == copied.tolist() == [1.0]
 
 
+@pytest.mark.parametrize("astray", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_vectorised(compiled):
+def test_vectorised(compiled, astray, monkeypatch):
+    monkeypatch.setattr(backend, "_onednn_writes_astray", lambda: astray)
+
     def function(arrays):
         return backend.vectorised(lambda pair: pair[0] * pair[1][0], arrays)
 
