@@ -1,8 +1,12 @@
-"""Runs of fine-tuning so small that each takes a second: a model of a few thousand weights, four steps."""
+"""Runs of fine-tuning so small that each takes a second: a model of a few thousand weights, four steps.
+
+They begin with new weights; tests of pretraining, and of what only trained weights show, say how much there is of it.
+"""
 
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
@@ -12,7 +16,7 @@ from experiments import fine_tuning
 
 MODEL = {"blocks": 1, "width": 16, "heads": 2}
 SMALL = {
-    "sequence_length": 8, "batch_size": 4, "pretraining_steps": 4, "steps": 4, "every": 2, "examples": 6,
+    "sequence_length": 8, "batch_size": 4, "pretraining_steps": 0, "steps": 4, "every": 2, "examples": 6,
     "evaluated": 5, "model_options": MODEL,
 }  # fmt: skip
 
@@ -21,6 +25,34 @@ SMALL = {
 def graphs_without_xla(monkeypatch):
     """Compile without XLA, which takes longer over these models than training them does."""
     monkeypatch.setattr(structure, "xla", lambda model: False)
+
+
+_TUNERS = {}
+
+
+@pytest.fixture(autouse=True)
+def tuners_compiled_once(monkeypatch):
+    """Let the tests share compiled models and optimizers, which take ten times as long to compile as to use.
+
+    Each job gets them with NaN and -1 in every variable, so that nothing of an earlier one can help it on.
+    """
+    make = fine_tuning._Tuner
+
+    def shared(model, runs, penalty):
+        s = runs.settings
+        key = str((
+            penalty, s.model, s.model_options, s.sequence_length, s.batch_size, s.optimizer, s.learning_rate,
+            s.optimizer_options, s.evaluated, runs._old.digest, runs._new.digest,
+        ))  # fmt: skip
+        if key not in _TUNERS:
+            _TUNERS[key] = make(model, runs, penalty)
+        tuner = _TUNERS[key]
+        for variable in [*training.model_variables(tuner.model), *tuner.model.optimizer.variables]:
+            nothing = np.nan if "float" in variable.dtype else -1
+            variable.assign(np.full(variable.shape, nothing, variable.dtype))
+        return tuner
+
+    monkeypatch.setattr(fine_tuning, "_Tuner", shared)
 
 
 class Small:

@@ -12,6 +12,13 @@ from engine import training
 from experiments import importances
 
 
+@pytest.fixture
+def trained_a_little(small):
+    """The settings, with weights that are no longer those that a model begins with: its biases are not 0."""
+    small.settings["pretraining_steps"] = 4
+    return small
+
+
 def built(job):
     model = job._language.build(job.settings.sequence_length)
     training.assign(training.model_variables(model), job.pretrained(0))
@@ -23,8 +30,8 @@ def kept(job, name):
     return path
 
 
-def test_of_sequences_they_are_those_of_a_slow_loop(small):
-    job = small.job()
+def test_of_sequences_they_are_those_of_a_slow_loop(trained_a_little):
+    job = trained_a_little.job()
     model = built(job)
     x, y = job._old.draw(6, [0, 6])
     gradients = reference_language.gradients(model, x, y)
@@ -37,13 +44,13 @@ def test_of_sequences_they_are_those_of_a_slow_loop(small):
     reference_language.assert_close(job.scores("mas", 0), mas, rounding=1e-6)  # no squares: rounding is more of it
 
 
-def test_of_tokens_they_are_those_of_a_slow_loop(small):
-    job = small.job(per_token=True)
+def test_of_tokens_they_are_those_of_a_slow_loop(trained_a_little):
+    job = trained_a_little.job(per_token=True)
     x, y = job._old.draw(6, [0, 6])
     places = np.random.default_rng([0, 8]).integers(0, 8, 6)
     expected = reference_language.mean_square(reference_language.token_gradients(built(job), x, y, places))
     reference_language.assert_close(job.scores("fisher_empirical", 0), expected)
-    of_sequences = small.job().scores("fisher_empirical", 0)
+    of_sequences = trained_a_little.job().scores("fisher_empirical", 0)
     assert not np.allclose(of_sequences[-1], expected[-1], rtol=0.1)
     assert kept(job, "fisher_empirical-tokens-6") != kept(job, "fisher_empirical-sequences-6")
 
