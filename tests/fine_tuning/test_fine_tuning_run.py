@@ -31,11 +31,11 @@ def losses(frame, **of):
 
 
 def test_every_run_has_a_row_for_each_evaluation(small):
-    frame = small.run(**HELD, seeds=[3, 4], every=3)
+    frame = small.run(**HELD, seeds=[3, 4], steps=3)
     assert list(frame.columns) == fine_tuning.COLUMNS == reading.COLUMNS and set(frame["status"]) == {"ok"}
     assert set(frame["old_text"]) == {"old"} and set(frame["new_text"]) == {"new"} and set(frame["model"]) == {"gpt"}
     for _, of_run in frame.groupby(["measure", "penalty", "strength", "seed"]):
-        assert of_run["step"].tolist() == [0, 3, 4]
+        assert of_run["step"].tolist() == [0, 2, 3]
     assert len(frame) == 2 * 2 * 3
     for text in ("old", "new"):
         np.testing.assert_allclose(frame[f"{text}_perplexity"], np.exp(frame[f"{text}_loss"]), rtol=1e-12)
@@ -46,7 +46,7 @@ def test_every_run_has_a_row_for_each_evaluation(small):
     assert (held["ewc_largest"] > 0).all()
     assert (held["ewc_penalty_ratio"] > 0).all()
     # Other protections and seeds of the same settings join the same file; what is there is not done again.
-    more = small.run(**{**HELD, "strengths": [3.0, 30.0]}, seeds=[3], every=3)
+    more = small.run(**{**HELD, "strengths": [3.0, 30.0]}, seeds=[3], steps=3)
     assert len(more) == len(frame) + 3
     pd.testing.assert_frame_equal(more[: len(frame)], frame)
     read = reading.read_fine_tuning(small.folder / "out")

@@ -19,6 +19,10 @@ FINE_TUNING = {
     "every": 2,
     "sequence_length": 8,
     "batch_size": 4,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "optimizer_options": {"global_clipnorm": 1.0},
+    "model_options": {"blocks": 1, "width": 16},
 }
 
 
