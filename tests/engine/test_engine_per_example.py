@@ -110,7 +110,8 @@ def test_a_layer_called_twice_on_sequences():
 def test_with_onednn_whatever_this_processor_has_by_default():
     here = f"{__file__}::{test_a_layer_called_twice_on_sequences.__name__}"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here]
-    found = subprocess.run(command, env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}, capture_output=True, text=True)
+    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
+    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)  # memory gone astray may hang
     assert found.returncode == 0, found.stdout + found.stderr
 
 
