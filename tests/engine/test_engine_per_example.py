@@ -100,15 +100,16 @@ def test_a_layer_called_twice_is_generic():
     check(model, inputs((4,)))
 
 
-def test_a_layer_called_twice_on_sequences():
-    shared, given_ = layers.Dense(4), keras.Input(SEQUENCE)
-    model = keras.Model(given_, layers.Dense(3)(layers.Flatten()(shared(shared(given_)))))
+def test_attention_called_twice():
+    shared, given_ = layers.MultiHeadAttention(2, 2), keras.Input(SEQUENCE)
+    inner = shared(given_, given_)
+    model = keras.Model(given_, layers.Dense(3)(layers.Flatten()(shared(inner, inner))))
     check(model, inputs(SEQUENCE, 13))
 
 
 @pytest.mark.skipif(backend.NAME != "tensorflow", reason="oneDNN is TensorFlow's")
 def test_with_onednn_whatever_this_processor_has_by_default():
-    here = f"{__file__}::{test_a_layer_called_twice_on_sequences.__name__}"
+    here = f"{__file__}::{test_attention_called_twice.__name__}"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here]
     env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
     found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)  # memory gone astray may hang
