@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine import structure
+from engine import draws, structure
 
 REDUCTIONS = {"mean": np.add, "sum": np.add, "minimum": np.minimum, "maximum": np.maximum}
 SCOPES = ("layer", "model")
@@ -95,7 +95,10 @@ class Partition:
         scopes = (_scope(indices, groups, ends) for indices in members.values())
         self._scopes = [scope for scope in scopes if len(scope.sizes)]
         if not self._scopes:
-            raise ValueError("Expected weights that may be replaced, received a level and variables that leave none.")
+            raise ValueError(
+                "Expected weights that may be replaced, received a level and variables that leave none. Use another "
+                "level, such as 'weight'."
+            )
         self.participating = sum(int(s.sizes.sum()) for s in self._scopes)
 
     def rank(self, importances, reduction="mean", seed=0):
@@ -107,7 +110,7 @@ class Partition:
         ranks = np.full(self._size, np.inf, dtype="float32")
         tied, steps = 0, []
         for number, (scope, values) in enumerate(zip(self._scopes, self.values(importances, reduction), strict=True)):
-            order, ties = _ascending(values, np.random.default_rng([seed, number]))
+            order, ties = _ascending(values, draws.generator(seed, "ties", number))
             sizes = scope.sizes[order]
             fallen = np.cumsum(sizes)
             # In float32 the last of 2**25 ranks and more would round to 1, and its weights would never fall.
@@ -211,10 +214,9 @@ def replacements(weights, fill="zero", seed=0, initial=None):
             raise ValueError("Expected initial=..., the weights before training, for fill='initial'; received None.")
         _check_like("initial", initial, [np.shape(w) for w in weights])
         return [np.asarray(w, "float32") for w in initial]
-    draws = (np.random.default_rng([seed, index]) for index in range(len(weights)))
     return [
-        draw.standard_normal(np.shape(w), dtype="float32") * np.float32(np.std(w) / 10)
-        for draw, w in zip(draws, weights, strict=True)
+        draws.generator(seed, "noise", index).standard_normal(np.shape(w), dtype="float32") * np.float32(np.std(w) / 10)
+        for index, w in enumerate(weights)
     ]
 
 

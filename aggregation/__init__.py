@@ -44,6 +44,10 @@ class Level(NamedTuple):
             list of int64 arrays, in the order and shapes of `model.trainable_variables`. Ids run over the whole model
             from 0 and never join weights of different layers; -1 for weights that take no part.
 
+        Raises:
+            ValueError: a layer of which the level does not know how it is grouped, such as one of your own at the level
+                "unit"; says what to do.
+
         Example:
             >>> import aggregation, keras
             >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])

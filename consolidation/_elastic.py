@@ -1,13 +1,15 @@
 """Elastic Weight Consolidation as a Keras optimizer around another one."""
 
+import functools
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from engine import backend, wrapper
+from engine import backend, checks, wrapper
 
+_STRENGTH = checks.number(0)
 METERED = 10
 """So many steps are metered, then one in so many, which stands for that many: the norms of all gradients are a third of
 a small step's time."""
@@ -24,7 +26,7 @@ class Stability(NamedTuple):
         penalty_ratio: float. Norm of the penalty's gradient over that of the task's, each summed over the steps;
             of those after the first ten, every tenth stands for ten.
         task_left: float, from 0 to 1. What the wrapped optimizer's `global_clipnorm` leaves of the task's gradient, a
-            mean over the same steps; 1.0 without clipping.
+            mean over the same steps; 1.0 without clipping, NaN for a MultiOptimizer, whose parts clip by themselves.
     """
 
     largest: float
@@ -54,7 +56,11 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
     which pulls towards the anchor, never past it, whatever the wrapped optimizer does with gradients.
 
     Importances, anchors and strength are optimizer variables: saved with the model, restored with it, and read by a
-    compiled step at every call. Until the first `consolidate` all importances are 0.
+    compiled step at every call. Until the first `consolidate` all importances are 0, and with importances or a strength
+    of 0 the weights move as the wrapped optimizer alone moves them.
+
+    A weight without a gradient stays where it is, as with the wrapped optimizer alone: nothing moves it, so nothing has
+    to hold it. Importances and anchors belong to their variables, and those of a layer that is frozen are kept.
 
     Args:
         optimizer: keras.optimizers.Optimizer. May be a `Tracked` one; that then sees the penalised gradient. With the
@@ -70,7 +76,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
     Raises:
         ValueError: an argument out of its range; both `stabilized` and `decoupled`; a constant learning rate of 0 with
-            either; a wrapped optimizer that rescales the loss, or with `decoupled` one that accumulates gradients.
+            either; with `decoupled` a wrapped optimizer that accumulates gradients.
 
     Example:
         >>> import keras
@@ -92,14 +98,15 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
     def __init__(
         self, optimizer, strength, stabilized=False, decoupled=False, decay=1.0, separate=False, name=None
     ):  # fmt: skip
+        stabilized, decoupled = checks.flag("stabilized", stabilized), checks.flag("decoupled", decoupled)
+        decay, separate = checks.number(0, 1)("decay", decay), checks.flag("separate", separate)
+        strength = _STRENGTH("strength", strength)
         super().__init__(optimizer, name=name)
         if stabilized and decoupled:
             raise ValueError(
                 "Expected at most one of stabilized=True and decoupled=True, received both. The decoupled step is "
                 "stable by itself: leave stabilized=False."
             )
-        if not 0 <= decay <= 1:
-            raise ValueError(f"Expected decay from 0 to 1, received {decay!r}. 1.0 keeps earlier importances whole.")
         self.stabilized, self.decoupled, self.decay, self.separate = stabilized, decoupled, decay, separate
         self._check_wrapped()
         self._strength = self.add_variable((), name="strength")
@@ -110,11 +117,13 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         if self.built:
             return
         super().build(variables)
+        # None for a variable that Keras sets instead of training it.
         self._importances = self.add_optimizer_variables(variables, "importance")
         self._anchors = self.add_optimizer_variables(variables, "anchor")
         self._spread = self.add_variable((), name="spread_of_anchors")
         self._meter = self.add_variable((6,), name="meter")
         self._pull_all = backend.fused(self._pulls)
+        self._given = []  # which weights came together in a step
 
     @property
     def strength(self):
@@ -123,33 +132,45 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
     @strength.setter
     def strength(self, strength):
-        if not 0 <= strength < np.inf:
-            raise ValueError(f"Expected a strength of at least 0, received {strength!r}. 0 is training unprotected.")
-        self._strength.assign(strength)
+        self._strength.assign(_STRENGTH("strength", strength))
 
-    def consolidate(self, importances):
+    def consolidate(self, importances, variables=None):
         """Anchor at the present weights, and add importances to those of earlier tasks.
 
         Args:
-            importances: list of arrays like `model.trainable_variables`, finite and >= 0.
+            importances: list of arrays like `variables`, finite and >= 0. Weights that are not among them, as those of
+                a frozen layer, get none.
+            variables: list of keras.Variable, such as `model.trainable_variables`. None: those that the optimizer was
+                built for or, if layers were frozen since, those that were trained.
 
         Raises:
-            ValueError: importances of another number or other shapes, negative or not finite; weights that the
-                optimizer does not know yet, because there has been no training; a learning rate of 0 with `stabilized`
-                or `decoupled`.
+            ValueError: importances of another number or other shapes, negative or not finite; without `variables`, a
+                choice between several sets of weights that they fit; weights that the optimizer does not know, because
+                there has been no training or their layers were frozen; a learning rate of 0 with `stabilized` or
+                `decoupled`.
         """
-        if not self.built:
-            raise ValueError(
-                "Expected a trained model, received an optimizer that has seen no weights yet. Call model.fit first; "
-                "for a model that comes trained, optimizer.build(model.trainable_variables)."
-            )
+        self._check_built()
         self._check_wrapped()
-        added = _checked(importances, self._trainable_variables)
+        for what, given in (("importances", importances), ("variables", [] if variables is None else variables)):
+            if not isinstance(given, (list, tuple)):
+                raise ValueError(
+                    f"Expected {what} as a list, received {type(given).__name__}. Give what a measure returns, and "
+                    "model.trainable_variables."
+                )
+        importances = [np.asarray(a) for a in importances]
+        variables = self._meant(importances) if variables is None else list(variables)
+        self._check_variables_are_known(variables)
+        if len(set(map(self._var_key, variables))) < len(variables):
+            raise ValueError(
+                "Expected each of the variables once, received some twice. Add up their importances first."
+            )
+        added = {
+            self._get_variable_index(v): a for v, a in zip(variables, _checked(importances, variables), strict=True)
+        }
         spread = self.decay * float(backend.copied(self._spread))
-        for weight, importance, anchor, new in zip(
-            self._trainable_variables, self._importances, self._anchors, added, strict=True
-        ):
+        for place, weight, importance, anchor in self._held():
             latest, kept = backend.copied(weight), self.decay * backend.copied(importance)
+            new = added.get(place, np.zeros_like(kept))
             total = kept + new
             if self.separate:
                 # Omega_1 (w - a)^2 + Omega_2 (w - b)^2 = (Omega_1 + Omega_2) (w - mean)^2 + a constant.
@@ -163,40 +184,88 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
     def penalty(self):
         """Return (strength / 2) * sum Omega (w - w*)^2 at the present weights, over all tasks: float."""
+        self._check_built()
         total = float(backend.copied(self._spread))
-        for weight, importance, anchor in zip(self._trainable_variables, self._importances, self._anchors, strict=True):
+        for _, weight, importance, anchor in self._held():
             moved = backend.copied(weight) - backend.copied(anchor)
             total += np.sum(backend.copied(importance) * moved**2, dtype="float64")
         return float(backend.copied(self._strength)) / 2 * total
 
     def step(self, gradients, weights):
         """Move the weights once, held by the penalty."""
-        # Read before the wrapped optimizer's step, which moves a schedule on.
-        rate = ops.cast(self.learning_rate, self._meter.dtype)
-        held = [[backend.read(v) for v in vs] for vs in (self._importances, self._anchors)]
-        strength = backend.read(self._strength)
-        if self.decoupled:
+        places = [self._get_variable_index(w) for w in weights]
+        if places not in self._given:
+            self._given.append(places)
+        some = self.trained(gradients, weights)
+        if not some:
             super().step(gradients, weights)
-            moved = [backend.read(w) for w in weights]
-            pulls = self._pull_all(moved, *held, strength, rate)
-            for weight, value, pull in zip(weights, moved, pulls, strict=True):
-                weight.assign(value - ops.cast(rate, value.dtype) * pull)
-        else:
-            pulls = self._pull_all([backend.read(w) for w in weights], *held, strength, rate)
-            super().step([g + p for g, p in zip(gradients, pulls, strict=True)], weights)
-        self._meter.assign(self._metered(backend.read(self._meter), gradients, pulls, rate))
+            return
+        # Read before the wrapped optimizer's step, which moves a schedule on.
+        rates = self._rates([weights[n] for n in some])
+        held = [[backend.read(vs[places[n]]) for n in some] for vs in (self._importances, self._anchors)]
+        strength = backend.read(self._strength)
+        task = self.unscaled([gradients[n] for n in some], [weights[n] for n in some])
 
-    def _pulls(self, weights, importances, anchors, strength, rate):
+        def pulled():
+            return self._pull_all([backend.read(weights[n]) for n in some], *held, strength, rates)
+
+        if self.decoupled:
+            calls = [backend.read(self.mover(weights[n])._iterations) for n in some]
+            super().step(gradients, weights)
+            pulls = pulled()
+            if wrapper.find(self.inner, keras.optimizers.LossScaleOptimizer):  # passes over calls that overflow
+                calls = zip(calls, [self.mover(weights[n])._iterations for n in some], strict=True)
+                pulls = [
+                    ops.where(ops.not_equal(*c), pull, ops.zeros_like(pull))
+                    for c, pull in zip(calls, pulls, strict=True)
+                ]
+            moved = [
+                value - ops.cast(rate, value.dtype) * pull
+                for value, rate, pull in zip([backend.read(weights[n]) for n in some], rates, pulls, strict=True)
+            ]
+            backend.assign([weights[n] for n in some], moved)
+        else:
+            pulls = pulled()
+            self._step_pulled(gradients, weights, dict(zip(some, pulls, strict=True)), held[0], strength)
+        backend.assign([self._meter], [self._metered(backend.read(self._meter), task, pulls, rates)])
+
+    def _step_pulled(self, gradients, weights, pulls, importances, strength):
+        """Pass on the gradients with the penalty's."""
+        scale, replicas = self.loss_scale(), backend.replicas()
+        total = list(gradients)
+        for n, pull in pulls.items():
+            pull = pull if scale is None else pull * ops.cast(scale, pull.dtype)
+            pull = pull if replicas == 1 else pull / replicas  # which are going to be summed
+            gradient = backend.dense(gradients[n])
+            total[n] = gradient + ops.cast(pull, gradient.dtype)
+        sparse = [omega for n, omega in zip(pulls, importances, strict=True) if backend.is_sparse(gradients[n])]
+        if not sparse:
+            super().step(total, weights)
+            return
+        # Keras's optimizers do not treat rows as they treat their sum, so rows go on as rows where nothing is added.
+        added = ops.logical_and(strength > 0, ops.any(ops.stack([ops.any(omega > 0) for omega in sparse])))
+        self.step_either(added, total, gradients, weights)
+
+    def _rates(self, weights):
+        """Return the learning rate of each weight."""
+        rates = {}
+        for mover in map(self.mover, weights):
+            if id(mover) not in rates:
+                rates[id(mover)] = ops.cast(mover.learning_rate, self._meter.dtype)
+        return [rates[id(self.mover(w))] for w in weights]
+
+    def _pulls(self, weights, importances, anchors, strength, rates):
         """Return the gradients of the penalty."""
         pulls = []
-        for weight, importance, anchor in zip(weights, importances, anchors, strict=True):
+        for weight, importance, anchor, rate in zip(weights, importances, anchors, rates, strict=True):
             coefficient = ops.cast(strength, importance.dtype) * importance
             if self.stabilized or self.decoupled:
                 coefficient = coefficient / (1 + ops.cast(rate, importance.dtype) * coefficient)
-            pulls.append(coefficient * (weight - anchor))
+            # Nothing is added where there is nothing to hold, whatever has become of the weight.
+            pulls.append(ops.where(coefficient > 0, coefficient * (weight - anchor), ops.zeros_like(weight)))
         return pulls
 
-    def _metered(self, meter, gradients, pulls, rate):
+    def _metered(self, meter, gradients, pulls, rates):
         """Add a step to [steps, those metered, norms of the task's gradient, of the penalty's, shares left, rate]."""
         first = ops.less(meter[0], METERED)
 
@@ -210,7 +279,8 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
         metered = ops.logical_or(first, ops.equal(meter[0] % METERED, 0))
         found = ops.cond(metered, norms, lambda: ops.zeros(4))
-        return ops.concatenate([meter[:1] + 1, meter[1:5] + found, ops.maximum(meter[5:], rate)])
+        largest = functools.reduce(ops.maximum, {id(rate): rate for rate in rates}.values(), meter[5:])
+        return ops.concatenate([meter[:1] + 1, meter[1:5] + found, largest])
 
     def restart_meter(self):
         """Forget the steps that `stability` speaks of."""
@@ -223,9 +293,11 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             Stability. With a schedule, for the largest learning rate of those steps; before the first of them, for the
             present one.
         """
+        self._check_built()
         _, steps, task, pull, left, rate = backend.copied(self._meter).astype("float64")
-        rate = rate if steps else _present(self.learning_rate)
-        importances = np.concatenate([backend.copied(v).ravel() for v in self._importances]).astype("float64")
+        rate = rate if steps else max(_present(m.learning_rate) for m in wrapper.movers(self))
+        importances = np.concatenate([backend.copied(o).ravel() for _, _, o, _ in self._held()]).astype("float64")
+        several = isinstance(wrapper.unwrapped(self)[-1], keras.optimizers.MultiOptimizer)
         factors = rate * float(backend.copied(self._strength)) * importances
         return Stability(
             largest=float(factors.max()),
@@ -233,28 +305,47 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             above_1=float(np.mean(factors > 1)),
             above_2=float(np.mean(factors > 2)),
             penalty_ratio=float(pull / task) if task else 0.0,
-            task_left=float(left / steps) if steps else 1.0,
+            task_left=np.nan if several else float(left / steps) if steps else 1.0,
         )
 
+    def _held(self):
+        """List (place, weight, importance, anchor) of the weights that are trained."""
+        every = zip(self._trainable_variables, self._importances, self._anchors, strict=True)
+        return [(place, *of_weight) for place, of_weight in enumerate(every) if of_weight[1] is not None]
+
+    def _meant(self, importances):
+        """Return the weights that importances are of, if they fit one set of weights alone."""
+        known, received = self._trainable_variables, [a.shape for a in importances]
+        every = list(range(len(known)))
+        sets = [every, *(places for places in self._given if places != every)]
+        fitting = [places for places in sets if [tuple(known[p].shape) for p in places] == received]
+        if len(fitting) > 1:
+            raise ValueError(
+                f"Expected importances of the only weights that are trained, received {len(received)} that fit "
+                f"{len(fitting)} sets of weights, which were given to the optimizer in one step each. Say which: "
+                "consolidate(importances, model.trainable_variables)."
+            )
+        return [known[place] for place in (fitting or [every])[0]]
+
+    def _check_built(self):
+        if not self.built:
+            raise ValueError(
+                "Expected a trained model, received an optimizer that has seen no weights yet. Call model.fit first; "
+                "for a model that comes trained, optimizer.build(model.trainable_variables)."
+            )
+
     def _check_wrapped(self):
-        innermost = wrapper.unwrapped(self)[-1]
-        if isinstance(innermost, keras.optimizers.LossScaleOptimizer) or innermost.loss_scale_factor:
-            raise ValueError(
-                "Expected a wrapped optimizer that gets unscaled gradients, received one that rescales the loss. Wrap "
-                "the other way: LossScaleOptimizer(ElasticWeightConsolidation(optimizer, ...))."
-            )
-        if self.decoupled and innermost.gradient_accumulation_steps:
-            raise ValueError(
-                "Expected a wrapped optimizer that moves the weights at every step with decoupled=True, received "
-                f"gradient_accumulation_steps={innermost.gradient_accumulation_steps}. Use stabilized=True."
-            )
-        schedule = isinstance(innermost._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
-        rate = None if schedule else _present(innermost.learning_rate)
-        if (self.stabilized or self.decoupled) and rate == 0:
-            raise ValueError(
-                f"Expected a learning rate above 0 with stabilized or decoupled, whose coefficient contains it; "
-                f"received {rate!r} from {innermost.name!r}. Set optimizer.learning_rate first."
-            )
+        for mover in wrapper.movers(self):
+            if self.decoupled and mover.gradient_accumulation_steps:
+                raise ValueError(
+                    "Expected a wrapped optimizer that moves the weights at every step with decoupled=True, received "
+                    f"gradient_accumulation_steps={mover.gradient_accumulation_steps}. Use stabilized=True."
+                )
+            if (self.stabilized or self.decoupled) and not _is_scheduled(mover) and _present(mover.learning_rate) == 0:
+                raise ValueError(
+                    f"Expected a learning rate above 0 with stabilized or decoupled, whose coefficient contains it; "
+                    f"received 0.0 from {mover.name!r}. Set optimizer.learning_rate first."
+                )
 
     def get_config(self):
         """Return the constructor's arguments, with the present strength."""
@@ -267,12 +358,16 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
 def find(optimizer):
     """Return the `ElasticWeightConsolidation` among an optimizer and those it wraps, or None."""
-    return next((o for o in wrapper.unwrapped(optimizer) if isinstance(o, ElasticWeightConsolidation)), None)
+    return wrapper.find(optimizer, ElasticWeightConsolidation)
+
+
+def _is_scheduled(optimizer):
+    return isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
 
 
 def _present(rate):
     """Return a learning rate, which may be a variable, an array or a number, as a float."""
-    return float(ops.convert_to_tensor(rate))
+    return float(backend.read(rate) if isinstance(rate, keras.Variable) else ops.convert_to_tensor(rate))
 
 
 def _norm(arrays):
@@ -286,21 +381,21 @@ def _norm(arrays):
 
 def _checked(importances, weights):
     """Return importances as arrays of the weights' types, or say what is wrong with them."""
-    arrays = [np.asarray(a) for a in importances]
-    expected, received = [tuple(w.shape) for w in weights], [a.shape for a in arrays]
+    expected, received = [tuple(w.shape) for w in weights], [a.shape for a in importances]
     if expected != received:
         wrong = [
             f"{e} for {w.path}, received {r}" for w, e, r in zip(weights, expected, received, strict=False) if e != r
         ]
         raise ValueError(
             f"Expected {len(expected)} importances with the shapes of model.trainable_variables, received "
-            f"{len(received)}{'; ' + '; '.join(wrong[:3]) if wrong else ''}. Score the model that is trained here."
+            f"{len(received)}{'; ' + '; '.join(wrong[:3]) if wrong else ''}. Score the model that is trained here; if "
+            "these are a part of the weights that were trained, give variables=model.trainable_variables too."
         )
-    for weight, array in zip(weights, arrays, strict=True):
+    for weight, array in zip(weights, importances, strict=True):
         if not np.isfinite(array).all() or (array < 0).any():
             what = f"{np.sum(~np.isfinite(array))} values that are not finite and {np.sum(array < 0)} negative ones"
             raise ValueError(
                 f"Expected finite importances of at least 0, received {what} for {weight.path}. "
                 "A penalty cannot push away from its anchor: use a measure whose scores mean 'keep'."
             )
-    return [a.astype(w.dtype) for a, w in zip(arrays, weights, strict=True)]
+    return [a.astype(w.dtype) for a, w in zip(importances, weights, strict=True)]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import layers, ops
 
-from engine import backend, chunks, local_rules, per_example, structure, taps
+from engine import backend, chunks, examples, local_rules, per_example, structure, taps
 
 _ACTIVATIONS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.PReLU, layers.Softmax)
 _ADDED = ("bias", "beta")
@@ -36,11 +36,11 @@ def flows(model, x, memory=chunks.MEMORY, chunk=None):
     """Watch all examples go through a model in inference mode.
 
     The output of a unit is what its layer gives, after the layer's own activation, or after the activation layer that
-    stands directly behind it.
+    stands directly behind it, if there is one and no other.
 
     Args:
         model: keras.Model, built.
-        x: array (examples, ...).
+        x: array (examples, ...), or a dict or list of them.
         memory: int. Bound on the extra memory in bytes.
         chunk: int or None. Examples taken at once; None: as many as the memory allows, at most 500.
 
@@ -50,9 +50,10 @@ def flows(model, x, memory=chunks.MEMORY, chunk=None):
     Raises:
         ValueError: a layer with weights of which it is not known what they multiply.
     """
-    watcher = chunks.kept(model, ("flows", x.shape[1:]), lambda: _Watcher(model, x))
+    watcher = chunks.kept(model, ("flows", examples.signature(x)), lambda: _Watcher(model, x))
     at_once = chunk or chunks.size(model, x, memory, watcher.extra)
-    totals = chunks.totals(watcher(*part) for part in chunks.of(x, np.zeros(len(x), "float32"), at_once))
+    nothing = np.zeros(examples.count(x), "float32")
+    totals = chunks.totals(watcher(*part) for part in chunks.of(x, nothing, at_once))
     variables = model.trainable_variables
     return [Flow(*totals[4 * i : 4 * i + 4], variable.name in _ADDED) for i, variable in enumerate(variables)]
 
@@ -60,47 +61,53 @@ def flows(model, x, memory=chunks.MEMORY, chunk=None):
 class _Watcher:
     def __init__(self, model, x):
         self._model = model
-        self._owned = [(layer, [model.trainable_variables[i] for i in where]) for layer, where in taps.owners(model)]
-        calls = taps.calls([layer for layer, _ in self._owned], model, x)
-        self._rules = [self._rule(*owned, inputs) for owned, inputs in zip(self._owned, calls, strict=True)]
+        uses = taps.uses(model, x)
+        self._owned = [(use.layer, [model.trainable_variables[i] for i in use.indices]) for use in uses]
+        self._calls = [len(use.calls) for use in uses]
+        self._rules = [self._rule(use, variables) for use, (_, variables) in zip(uses, self._owned, strict=True)]
         self.extra = 2 * max(
-            math.prod(getattr(layer, "kernel_size", (1,))) * math.prod(inputs[0].shape[1:])
-            for (layer, _), inputs in zip(self._owned, calls, strict=True)
+            math.prod(getattr(use.layer, "kernel_size", (1,))) * math.prod(use.calls[0].shape[1:]) for use in uses
         )
         self._function = backend.compiled(self._sum_chunk, xla=structure.xla(model))
 
     def __call__(self, x, y, counts):
         return self._function(*chunks.values(self._model), x, counts)
 
-    def _rule(self, layer, variables, calls):
-        found = None
-        if calls and not taps.in_loop(self._model, layer):
-            found = local_rules.kind(layer, calls[0], variables)
-        if found is None:
+    def _rule(self, use, variables):
+        layer, found = use.layer, None
+        if use.elsewhere and not use.looped:
             raise ValueError(
-                f"Expected layers of which it is known what their weights multiply (Dense, EinsumDense, convolutions, "
-                f"Embedding, BatchNormalization, LayerNormalization, and what is made of them), received "
-                f"{layer.path!r}, a {type(layer).__name__}. Use a measure of gradients, such as 'fisher' or 'taylor'."
+                f"Expected weights that multiply what their own layer is given, received {layer.path!r}, a "
+                f"{type(layer).__name__} with a weight that something else uses too, as tied embeddings are. Use a "
+                "measure of gradients, such as 'fisher' or 'taylor'."
             )
+        if use.calls and use.by_example and not use.looped:
+            found = local_rules.kind(layer, use.calls[0], variables)
+        if found is None:
+            called = "" if use.calls else " that is never called, or gives no single array"
+            called = called if use.by_example else " that is called with something else than examples on its first axis"
+            raise _unknown(layer, " in a loop" if use.looped else called)
         return found
 
     def _watch(self, trainable, others, x):
         """Return, for each layer with weights, a list of (inputs, outputs of its units), one a call."""
         followers = [layer for layer in structure.flat_layers(self._model) if isinstance(layer, _ACTIVATIONS)]
-        seen = [[] for _ in self._owned]
-        last = []  # the value given last, and where it is kept
+        seen = [[] for _ in self._owned]  # of each layer, a list of [inputs, value, what follows it], one a call
 
         def visit(number, inputs, value):
             if number < len(self._owned):
-                seen[number].append((inputs, value))
-                last[:] = [value, seen[number]]
-            elif last and inputs is last[0]:
-                last[1][-1] = (last[1][-1][0], value)
+                seen[number].append([inputs, value, []])
+            else:
+                for call in (call for of_layer in seen for call in of_layer if call[1] is inputs):
+                    call[2].append(value)
             return value
 
         with taps.tapped([*(layer for layer, _ in self._owned), *followers], visit):
-            self._model.stateless_call(trainable, others, x, training=False)
-        return seen
+            structure.outputs(self._model, trainable, others, x)
+        for (layer, _), calls, expected in zip(self._owned, seen, self._calls, strict=True):
+            if len(calls) != expected:  # what is compiled holds a loop's body once
+                raise _unknown(layer, " in a loop")
+        return [[(i, follows[0] if len(follows) == 1 else value) for i, value, follows in calls] for calls in seen]
 
     def _sum_chunk(self, trainable, others, x, counts):
         def counted(function):
@@ -126,6 +133,14 @@ class _Watcher:
                     before = totals.get(id(v), [0.0] * 4)
                     totals[id(v)] = [a + b for a, b in zip(before, sums, strict=True)]
         return [total for v in self._model.trainable_variables for total in totals[id(v)]]
+
+
+def _unknown(layer, how):
+    return ValueError(
+        "Expected layers of which it is known what their weights multiply (Dense, EinsumDense, convolutions, "
+        "Embedding, BatchNormalization, LayerNormalization, and what is made of them), received "
+        f"{layer.path!r}, a {type(layer).__name__}{how}. Use a measure of gradients, such as 'fisher' or 'taylor'."
+    )
 
 
 def _onto(values, shape):

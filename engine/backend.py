@@ -53,6 +53,12 @@ def compiled(function, xla=True):
     return tf.function(function, jit_compile=xla, autograph=False)
 
 
+def once(function, *arrays):
+    """Call a pure function a single time, in the way that takes the least time to prepare."""
+    # JAX compiles every single operation of what is not compiled as a whole.
+    return jax.jit(function)(*arrays) if NAME == "jax" else function(*arrays)
+
+
 def fused(function):
     """Compile an elementwise function so that it makes one pass over memory, also inside a graph without XLA."""
     return function if NAME == "jax" else tf.function(function, jit_compile=True, autograph=False)
@@ -92,9 +98,83 @@ def gradients_at_taps(run):
     return jax.grad(lambda offsets: run(lambda key, value: value + offsets[key]), has_aux=True)(offsets)
 
 
+def is_symbolic(array):
+    """Say whether an array has no value yet, as inside of what the backend compiles, vectorises or loops over."""
+    return tf.is_symbolic_tensor(array) if NAME == "tensorflow" else isinstance(array, jax.core.Tracer)
+
+
+def is_sparse(gradient):
+    """Say whether a gradient comes as rows or entries with their places, as that of a lookup does on TensorFlow."""
+    return isinstance(gradient, tf.IndexedSlices) if NAME == "tensorflow" else hasattr(gradient, "todense")
+
+
 def dense(gradient):
-    """Turn a gradient that comes as pairs of rows and values, as a lookup's does on TensorFlow, into an array."""
-    return tf.convert_to_tensor(gradient) if NAME == "tensorflow" else gradient
+    """Turn a gradient into an array, if it is sparse."""
+    if NAME == "tensorflow":
+        return tf.convert_to_tensor(gradient)
+    return gradient.todense() if is_sparse(gradient) else gradient
+
+
+def replicas():
+    """Return on how many replicas the step is done in which this is called; each has a part of the batch."""
+    return tf.distribute.get_strategy().num_replicas_in_sync if _under_a_strategy() else 1
+
+
+def scope():
+    """Say how what is made now is spread over devices, so that the same is said where it is the same: int."""
+    return id(tf.distribute.get_strategy() if NAME == "tensorflow" else keras.distribution.distribution())
+
+
+def _under_a_strategy():
+    return NAME == "tensorflow" and tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
+
+
+def over_replicas(arrays):
+    """Sum a list of arrays over the replicas of a step."""
+    if replicas() == 1 or not arrays:
+        return arrays
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, arrays)
+
+
+def _here(arrays):
+    """Copy arrays into the graph that is being built: an all-reduce takes them from one graph only."""
+
+    def copied(a):
+        if isinstance(a, tf.IndexedSlices):  # whose places may be a tuple of numbers
+            return tf.IndexedSlices(tf.identity(a.values), tf.identity(a.indices), a.dense_shape)
+        return a if a is None else tf.identity(a)
+
+    return [copied(a) for a in arrays]
+
+
+def either(condition, step, one, other):
+    """Call `step(one)` where a boolean scalar is true, else `step(other)`, in a step on TensorFlow."""
+    if not _under_a_strategy():
+        tf.cond(condition, lambda: step(_here(one)), lambda: step(_here(other)))
+        return
+
+    # A step on several replicas may not stand inside of a choice, the choice has to stand around all of them.
+    def choose(strategy, condition, one, other):
+        def of_each(given):
+            strategy.extended.call_for_each_replica(step, args=(given,))
+
+        tf.cond(strategy.experimental_local_results(condition)[0], lambda: of_each(one), lambda: of_each(other))
+
+    tf.distribute.get_replica_context().merge_call(choose, args=(condition, one, other))
+
+
+def assign(variables, values):
+    """Put values into Keras variables during a step, whatever its strategy."""
+    if not _under_a_strategy():
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return
+
+    def update(strategy, values):
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(_native(variable), lambda v, a: v.assign(a), args=(value,), group=False)
+
+    tf.distribute.get_replica_context().merge_call(update, args=(list(values),))
 
 
 def gradients(function, arrays):
@@ -225,13 +305,23 @@ def untraced():
 
 
 def read(variable):
-    """Return a Keras variable's present value as an array of the backend; later assignments do not change it."""
-    return tf.convert_to_tensor(variable.value) if NAME == "tensorflow" else variable.value
+    """Return a variable's present value as an array of the backend; later assignments do not change it."""
+    return tf.convert_to_tensor(_native(variable)) if NAME == "tensorflow" else variable.value
+
+
+def has_value(variable):
+    """Say whether a variable has a value yet; on TensorFlow one made inside a step has none before the step's end."""
+    return NAME != "tensorflow" or bool(_native(variable).is_initialized())
 
 
 def copied(variable):
-    """Copy a Keras variable to NumPy."""
-    return np.array(np.asarray(variable.value), copy=True)
+    """Copy a variable to NumPy."""
+    return np.array(np.asarray(read(variable)), copy=True)
+
+
+def _native(variable):
+    """Return what lies in a Keras variable; on TensorFlow an optimizer may be given a bare one."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def to_numpy(nest):
@@ -248,10 +338,12 @@ def enough_xla(layers):
     """Say whether XLA is the faster choice for these layers.
 
     XLA is faster for dense nets everywhere and for everything on an accelerator; convolutions on a CPU run faster as
-    a TensorFlow graph. Measured by `benchmarks/grid.py` and `benchmarks/tracking.py`.
+    a TensorFlow graph. Measured by `benchmarks/grid.py` and `benchmarks/tracking.py`. Some layers know no XLA,
+    such as lookups in tables; recurrent ones do, though Keras prefers cuDNN for them.
     """
     convolution = any("Conv" in type(layer).__name__ for layer in layers)
-    return not (convolution and on_cpu())
+    able = all(layer.supports_jit or isinstance(layer, keras.layers.RNN) for layer in layers)
+    return able and not (convolution and on_cpu())
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from engine import backend, structure, taps
+from engine import backend, examples, structure, taps
 
 MEMORY = 2**30
 LARGEST = 500
@@ -18,7 +18,7 @@ def size(model, x, memory=MEMORY, extra=0):
 
     Args:
         model: keras.Model, built.
-        x: array (examples, ...). One example is used.
+        x: array (examples, ...), or a dict or list of them. One example is used.
         memory: int. Bound in bytes on what the pass holds, to within one example's need.
         extra: int. Floats that each example needs beside its activations and their gradients.
 
@@ -26,7 +26,7 @@ def size(model, x, memory=MEMORY, extra=0):
         int, at least 1.
     """
     # Forward value, gradient, and one intermediate of each.
-    values = kept(model, ("activations", x.shape[1:]), lambda: _activations(model, x))
+    values = kept(model, ("activations", examples.signature(x)), lambda: _activations(model, x))
     floats = 3 * values + extra
     largest = LARGEST if structure.xla(model) else LARGEST_ON_CPU[backend.NAME]
     return int(np.clip(memory // (4 * floats), 1, largest))
@@ -38,12 +38,13 @@ def of(x, y, size):
     The last is filled up with its last example again; `counts` (examples,) is 1.0 for examples and 0.0 for those that
     fill up. One size means one compilation.
     """
-    size = min(size, len(x))
-    for start in range(0, len(x), size):
+    number = examples.count(x)
+    size = min(size, number)
+    for start in range(0, number, size):
         rows = np.arange(start, start + size)
-        counts = (rows < len(x)).astype("float32")
-        rows = np.minimum(rows, len(x) - 1)
-        yield tuple(backend.on_device(a) for a in (x[rows], y[rows], counts))
+        counts = (rows < number).astype("float32")
+        rows = np.minimum(rows, number - 1)
+        yield tuple(examples.on_device(a) for a in (examples.take(x, rows), y[rows], counts))
 
 
 def totals(parts):
@@ -77,16 +78,17 @@ def outputs(model, x, memory=MEMORY):
     """Return what a model gives for examples in inference mode, as a NumPy array (examples, ...)."""
 
     def forward(trainable, others, x):
-        return model.stateless_call(trainable, others, x, training=False)[0]
+        return structure.outputs(model, trainable, others, x)
 
     function = kept(model, "outputs", lambda: backend.compiled(forward, xla=structure.xla(model)))
-    parts = of(x, np.zeros(len(x)), size(model, x, memory))
-    return np.concatenate([backend.to_numpy(function(*values(model), part)) for part, _, _ in parts])[: len(x)]
+    number = examples.count(x)
+    parts = of(x, np.zeros(number), size(model, x, memory))
+    return np.concatenate([backend.to_numpy(function(*values(model), part)) for part, _, _ in parts])[:number]
 
 
 def _activations(model, x):
     """Count the floats of one example's values in all layers."""
-    total = [math.prod(x.shape[1:])]
+    total = [examples.floats(x)]
     leaves = [layer for layer in structure.flat_layers(model) if not list(layer._flatten_layers(include_self=False))]
 
     def visit(number, inputs, value):
@@ -94,5 +96,5 @@ def _activations(model, x):
         return value
 
     with taps.tapped(leaves, visit):
-        structure.forward(model, x[:1])
+        structure.forward(model, examples.take(x, slice(1)))
     return sum(total)

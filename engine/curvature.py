@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from engine import backend, chunks, per_example, structure
+from engine import backend, chunks, examples, per_example, structure
 
 
 def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
@@ -15,7 +15,7 @@ def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
     Args:
         model: keras.Model, built. Run in inference mode and left as it was.
         objective: callable `objective(outputs, y) -> (examples,)`; see `engine.per_example.sums`.
-        x: array (examples, ...).
+        x: array (examples, ...), or a dict or list of them.
         y: array (examples, ...).
         probes: int. Vectors v; each costs about two passes over the examples.
         rng: numpy.random.Generator. Draws the vectors.
@@ -30,10 +30,10 @@ def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
 
     def product(trainable, others, x, y, counts, vectors):
         def total(arrays):
-            outputs, _ = model.stateless_call(arrays, others, x, training=False)
-            return ops.sum(objective(outputs, y) * counts)
+            return ops.sum(objective(structure.outputs(model, arrays, others, x), y) * counts)
 
-        return backend.hessian_vector_product(total, trainable, vectors)
+        vectors = [ops.cast(v, w.dtype) for v, w in zip(vectors, trainable, strict=True)]
+        return [ops.cast(p, "float32") for p in backend.hessian_vector_product(total, trainable, vectors)]
 
     def build():
         per_example.check_objective(model, objective, x, y)
@@ -47,4 +47,4 @@ def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
         placed = [backend.on_device(v) for v in vectors]
         products = chunks.totals(function(*chunks.values(model), *part, placed) for part in chunks.of(x, y, at_once))
         diagonal = [d + v * p for d, v, p in zip(diagonal, vectors, products, strict=True)]
-    return [d / np.float32(probes * len(x)) for d in diagonal]
+    return [d / np.float32(probes * examples.count(x)) for d in diagonal]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from engine import backend, losses, structure, taps
+from engine import backend, examples, losses, structure, taps
 
 _MANY = 50
 """From this number of thresholds on, changing the first layer's outputs is cheaper than computing them anew."""
@@ -22,7 +22,8 @@ class Evaluation(NamedTuple):
     Attributes:
         loss: float32. Mean over examples, in the units of the loss (nats for cross-entropy).
         loss_stderr: float32. Standard error of that mean over examples.
-        accuracy: float32. Fraction of examples classified rightly; for a regression the mean absolute error.
+        accuracy: float32. Fraction of examples (or of their places) that a classifier gets right; for a regression the
+            mean absolute error.
     """
 
     loss: np.ndarray
@@ -39,13 +40,15 @@ class Evaluator:
     Args:
         model: keras.Model, built. Its variables are read at each call.
         loss: keras.losses.Loss.
-        x: float array (examples, ...).
+        x: float array (examples, ...), or a dict or list of arrays for a model with several inputs.
         y: array (examples, ...).
         batch_size: int or None. Examples evaluated at once; None: what is fast.
+        sweep: bool or None. Whether thresholds are evaluated in one sweep where the network allows it, which rounds
+            otherwise; None: where they are many.
     """
 
-    def __init__(self, model, loss, x, y, batch_size=None):
-        self._model = model
+    def __init__(self, model, loss, x, y, batch_size=None, sweep=None):
+        self._model, self._sweep = model, sweep
         self._loss = loss
         self.set_examples(x, y, batch_size)
         self._function = backend.compiled(self._all_thresholds, xla=structure.xla(model))
@@ -54,12 +57,11 @@ class Evaluator:
 
     def set_examples(self, x, y, batch_size=None):
         """Evaluate on other examples from now on; the compiled function stays when their shapes are the same."""
-        self.examples = len(x)
-        batch = min(batch_size or _fast_batch(self._model, x), len(x))
-        count = -(-len(x) // batch)
+        self.examples = examples.count(x)
+        batch = min(batch_size or _fast_batch(self._model, x), self.examples)
         # The last batch is filled up with the first examples again; their results are cut off.
-        rows = np.resize(np.arange(len(x)), count * batch)
-        self._x, self._y = (backend.on_device(a[rows].reshape(count, batch, *a.shape[1:])) for a in (x, y))
+        rows = np.resize(np.arange(self.examples), -(-self.examples // batch) * batch)
+        self._x, self._y = (examples.on_device(examples.batches(examples.take(a, rows), batch)) for a in (x, y))
 
     def place(self, arrays):
         """Put a list of arrays like `model.trainable_variables` on the device, to be used in several calls."""
@@ -71,7 +73,8 @@ class Evaluator:
         It is their number that decides, skipped ones included: what remains of a run that was interrupted is evaluated
         as it would have been.
         """
-        return self._front is not None and thresholds >= _MANY
+        wanted = thresholds >= _MANY if self._sweep is None else self._sweep
+        return self._front is not None and wanted
 
     def __call__(self, ranks, replacements, thresholds):
         """Evaluate the model with every weight whose rank is below a threshold replaced.
@@ -121,7 +124,7 @@ class Evaluator:
         the positions in the kernel whose weights return at threshold n.
         """
         layer, kernel, bias = self._front
-        batch, units = x.shape[1], trainable[kernel].shape[1]
+        batch, units = y.shape[1], trainable[kernel].shape[1]
         change = ops.take(ops.reshape(trainable[kernel] - replacements[kernel], (-1,)), order)
         given = ops.map(lambda batch: _given(self._model, layer, trainable, others, batch), x)
         given = ops.transpose(ops.reshape(given, (-1, given.shape[-1])))  # (inputs, examples)
@@ -144,7 +147,7 @@ class Evaluator:
                 with taps.tapped([layer], lambda *_: outputs, before_activation=True):
                     return self._per_example(replaced, others, *batch_xy)
 
-            return self._summary(ops.map(one_batch, (ops.arange(x.shape[0]), x, y)))
+            return self._summary(ops.map(one_batch, (ops.arange(y.shape[0]), x, y)))
 
         def one_threshold(step, kept):
             hidden, results = kept
@@ -165,13 +168,8 @@ class Evaluator:
         return ops.stack([mean[0], spread, mean[1]])
 
     def _per_example(self, trainable, others, x, y):
-        outputs, _ = self._model.stateless_call(trainable, others, x, training=False)
-        loss = losses.per_example(self._loss, y, outputs)
-        if losses.is_classification(self._loss):
-            hit = ops.cast(ops.equal(ops.argmax(outputs, axis=-1), ops.cast(y, "int32")), "float32")
-        else:
-            hit = ops.abs(ops.cast(outputs, "float32") - ops.cast(y, "float32"))
-        return ops.stack([loss, ops.mean(ops.reshape(hit, (ops.shape(loss)[0], -1)), axis=1)])
+        outputs = structure.outputs(self._model, trainable, others, x)
+        return ops.stack([losses.per_example(self._loss, y, outputs), losses.accuracy(self._loss, y, outputs)])
 
 
 class _Front(NamedTuple):
@@ -190,13 +188,13 @@ def _front(model, x):
     # An accelerator multiplies matrices faster than it steps through rows.
     if not (backend.on_cpu() and structure.xla(model)):
         return None
-    calls = taps.calls([layer], model, x)[0]
+    calls = taps.calls(layer, model, x)
     if len(calls) != 1 or calls[0].ndim != 2:
         return None
     weights, others = (
         [backend.read(v) for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)
     )
-    some = backend.on_device(x[:8])
+    some = examples.on_device(examples.take(x, slice(8)))
     given = [_given(model, layer, w, others, some) for w in (weights, [ops.zeros_like(w) for w in weights])]
     if not np.array_equal(*backend.to_numpy(given)):
         return None
@@ -212,7 +210,7 @@ def _given(model, layer, trainable, others, x):
         return value
 
     with taps.tapped([layer], visit):
-        model.stateless_call(trainable, others, x, training=False)
+        structure.outputs(model, trainable, others, x)
     return seen[0]
 
 
@@ -233,7 +231,7 @@ def _returns(ranks, thresholds):
 
 
 def _fast_batch(model, x):
-    numbers = max(1, int(np.prod(x.shape[1:])))
+    numbers = max(1, examples.floats(x))
     return max(1, min(_MOST, _NUMBERS[structure.xla(model)] // numbers))
 
 
@@ -278,5 +276,5 @@ class Accuracy:
         return int(sum(self._function(trainable, others, *batch) for batch in batches)) / examples
 
     def _right(self, trainable, others, x, y):
-        outputs, _ = self._model.stateless_call(trainable, others, x, training=False)
+        outputs = structure.outputs(self._model, trainable, others, x)
         return ops.sum(ops.cast(ops.equal(ops.cast(ops.argmax(outputs, axis=-1), "int32"), y), "int32"))

@@ -203,7 +203,7 @@ def _normalised(layer, variables, buffers, inputs):
     """Return what gamma multiplies: the layer's output with gamma = 1 and beta = 0."""
     plain = [ops.full(v.shape, 1.0 if v.name == "gamma" else 0.0) for v in variables]
     mode = {"training": False} if type(layer) is layers.BatchNormalization else {}
-    return layer.stateless_call(plain, buffers, inputs, **mode)[0]
+    return ops.cast(layer.stateless_call(plain, buffers, inputs, **mode)[0], "float32")
 
 
 def _tokens(inputs):

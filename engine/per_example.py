@@ -10,8 +10,12 @@ outputs before the activation), for all examples at once. What is left is local 
   T(ab) = T(a)T(b) the sum over examples is one matrix product of T(a) with T(d) ("outer");
 * a weight shared over positions (convolutions, sequences): the example's gradient is summed over positions first, one
   matrix product an example, and T is applied to that ("product");
-* anything else, and layers that are called more than once: the model's gradient by their weights is vectorised over
-  examples ("generic"): always right, slower.
+* anything else, layers that are called more than once, and weights that are used outside of their layer's own call, as
+  tied embeddings are: the model's gradient by their weights is vectorised over examples ("generic"): always right,
+  slower.
+
+The local rules are held against the gradient of the whole model before they are used, on two examples; a layer for
+which they do not agree takes the generic way.
 
 Memory does not grow with the number of examples: they are taken in chunks.
 """
@@ -23,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import layers, ops
 
-from engine import backend, chunks, local_rules, structure, taps
+from engine import backend, chunks, examples, local_rules, structure, taps
 
 
 class Transform(NamedTuple):
@@ -50,7 +54,7 @@ def sums(model, objective, x, y, transform="square", memory=chunks.MEMORY, chunk
         model: keras.Model, built.
         objective: callable `objective(outputs, y) -> (examples,)`. One number an example, from that example alone.
             Use a function that lives on, not a new lambda each time: compiled code is kept for it.
-        x: array (examples, ...).
+        x: array (examples, ...), or a dict or list of them for a model with several inputs.
         y: array (examples, ...): whatever the objective needs beside the outputs.
         transform: "square", "absolute", or an elementwise function T of `keras.ops` with T(0) = 0.
         memory: int. Bound on the extra memory in bytes, to within one example's need.
@@ -67,7 +71,7 @@ def sums(model, objective, x, y, transform="square", memory=chunks.MEMORY, chunk
         Dangel, Kunstner & Hennig, "BackPACK: packing more into backprop", ICLR 2020.
     """
     transform = TRANSFORMS[transform] if transform in TRANSFORMS else Transform(transform, False)
-    key = (objective, transform, x.shape[1:], y.shape[1:])
+    key = (objective, transform, examples.signature(x), y.shape[1:])
     one_pass = chunks.kept(model, key, lambda: _Pass(model, objective, transform, x, y))
     at_once = chunk or chunks.size(model, x, memory, one_pass.extra)
     return chunks.totals(one_pass(*part) for part in chunks.of(x, y, at_once))
@@ -102,7 +106,7 @@ def paths(model, x):
 
     Args:
         model: keras.Model, built.
-        x: array (examples, ...). One example is used.
+        x: array (examples, ...), or a dict or list of them. Two examples are used.
 
     Returns:
         dict from the layer's path to "outer", "product" or "generic".
@@ -145,31 +149,9 @@ class _Pass:
         return [found[i] for i in range(len(found))]
 
     def _sum_chunk(self, trainable, others, x, y, counts):
-        def run(tap):
-            inputs = {}
-
-            def visit(number, layer_inputs, value):
-                inputs[number] = layer_inputs
-                return tap(number, value)
-
-            with taps.tapped([plan.layer for plan in self._exact], visit, before_activation=True):
-                outputs, _ = self._model.stateless_call(trainable, others, x, training=False)
-            return ops.sum(self._objective(outputs, y) * counts), inputs
-
-        signals, inputs = backend.gradients_at_taps(run)
-        found = []
-        for number, plan in enumerate(self._exact):
-            seen = inputs[number] if plan.rule == "embedding" else ops.cast(inputs[number], "float32")
-            variables = [self._model.trainable_variables[i] for i in plan.indices]
-            found += local_rules.GRADIENTS[plan.rule](
-                plan.layer,
-                variables,
-                buffers(self._model, plan.layer, others),
-                seen,
-                ops.cast(signals[number], "float32"),
-                self._transform,
-            )
-        return found
+        return _local_sums(
+            self._model, self._exact, self._objective, self._transform, (trainable, others, x, y, counts)
+        )
 
     def _sum_generic_chunk(self, trainable, others, x, y, counts):
         wanted = [trainable[i] for i in self._generic]
@@ -181,7 +163,7 @@ class _Pass:
                 weights = list(trainable)
                 for index, array in zip(self._generic, arrays, strict=True):
                     weights[index] = array
-                outputs, _ = self._model.stateless_call(weights, others, x[None], training=False)
+                outputs = structure.outputs(self._model, weights, others, examples.take(x, None))
                 return self._objective(outputs, y[None])[0] * count
 
             return backend.gradients(objective, wanted)
@@ -194,8 +176,7 @@ def _weighted_gradient(model, objective, x, y):
 
     def gradient(trainable, others, x, y, weights):
         def total(arrays):
-            outputs, _ = model.stateless_call(arrays, others, x, training=False)
-            return ops.sum(objective(outputs, y) * weights)
+            return ops.sum(objective(structure.outputs(model, arrays, others, x), y) * weights)
 
         return backend.gradients(total, trainable)
 
@@ -206,29 +187,115 @@ def _weighted_gradient(model, objective, x, y):
     return chunks.kept(model, ("weighted gradient", objective), build)
 
 
+def _local_sums(model, plans, objective, transform, arguments):
+    """Sum over examples by the layers' local rules: a list of arrays, in the order of the plans' variables."""
+    trainable, others, x, y, counts = arguments
+
+    def run(tap):
+        inputs = {}
+
+        def visit(number, layer_inputs, value):
+            inputs[number] = layer_inputs
+            return tap(number, value)
+
+        with taps.tapped([plan.layer for plan in plans], visit, before_activation=True):
+            outputs = structure.outputs(model, trainable, others, x)
+        return ops.sum(objective(outputs, y) * counts), inputs
+
+    signals, inputs = backend.gradients_at_taps(run)
+    found = []
+    for number, plan in enumerate(plans):
+        seen = inputs[number] if plan.rule == "embedding" else ops.cast(inputs[number], "float32")
+        variables = [model.trainable_variables[i] for i in plan.indices]
+        held, signal = buffers(model, plan.layer, others), ops.cast(signals[number], "float32")
+        found += local_rules.GRADIENTS[plan.rule](plan.layer, variables, held, seen, signal, transform)
+    return found
+
+
 def _plans(model, x, transform):
-    """Choose a way for each layer that owns weights, by running one example through the model."""
-    owned = taps.owners(model)
-    calls = taps.calls([layer for layer, _ in owned], model, x)
+    """Choose a way for each layer that owns weights, by running two examples through the model."""
     plans = []
-    for (layer, indices), inputs in zip(owned, calls, strict=True):
-        variables = [model.trainable_variables[i] for i in indices]
-        # A layer that is called twice shares its weights between the calls: no local rule covers that.
-        once = len(inputs) == 1 and not taps.in_loop(model, layer)
-        rule = local_rules.kind(layer, inputs[0], variables) if once else None
-        path, floats = _cost(layer, rule, inputs, variables, transform)
-        plans.append(_Plan(layer, indices, path, rule, floats))
+    for use in chunks.kept(model, ("uses", examples.signature(x)), lambda: _trusted(model, x)):
+        variables = [model.trainable_variables[i] for i in use.indices]
+        path, floats = _cost(use.layer, use.rule, use.calls, variables, transform)
+        plans.append(_Plan(use.layer, use.indices, path, use.rule, floats))
     return plans
 
 
-def _cost(layer, rule, inputs, variables, transform):
+class _Ruled(NamedTuple):
+    layer: layers.Layer
+    indices: list
+    calls: list
+    rule: str | None
+
+
+def _trusted(model, x):
+    """Name the local rule of each layer that owns weights, or None where it is not the gradient of the whole model."""
+    ruled = []
+    for use in taps.uses(model, x):
+        variables = [model.trainable_variables[i] for i in use.indices]
+        # A layer that is called twice shares its weights between the calls, and one that is called with places or
+        # times on the first axis, or with none of the examples, does so in another way: no local rule covers that.
+        alone = len(use.calls) == 1 and use.by_example and not (use.elsewhere or use.looped)
+        rule = local_rules.kind(use.layer, use.calls[0], variables) if alone else None
+        ruled.append(_Ruled(use.layer, use.indices, use.calls, rule))
+    wrong = _disagreeing(model, [r for r in ruled if r.rule], x)
+    return [r._replace(rule=None) if id(r.layer) in wrong else r for r in ruled]
+
+
+def _disagreeing(model, ruled, x):
+    """Return the ids of the layers whose local sums differ from the gradients of the whole model, on two examples.
+
+    Squares are summed, so that a rule that takes parts of an example for examples, or the other way round, differs too.
+    """
+    some = examples.on_device(examples.take(x, np.arange(2) % examples.count(x)))
+    places = [(r.layer, i) for r in ruled for i in r.indices]
+    if not places:
+        return set()
+
+    def whole(trainable, others, x, counts):
+        def total(arrays):
+            return ops.sum(_probe(structure.outputs(model, arrays, others, x), None) * counts)
+
+        found = backend.gradients(total, trainable)
+        return [ops.square(ops.cast(found[i], "float32")) for _, i in places]
+
+    def local(trainable, others, x, counts):
+        return _local_sums(model, ruled, _probe, TRANSFORMS["square"], (trainable, others, x, counts, counts))
+
+    def computed(function, counts):
+        counts = backend.on_device(np.array(counts, "float32"))
+        return backend.to_numpy(backend.once(function, *chunks.values(model), some, counts))
+
+    alone = [computed(whole, counts) for counts in ([1, 0], [0, 1])]
+    found = computed(local, [1, 1]), [a + b for a, b in zip(*alone, strict=True)]
+    wrong = set()
+    for (layer, _), received, expected in zip(places, *found, strict=True):
+        received, expected = np.sqrt(received), np.sqrt(expected)
+        near = _TOLERANCE.get(layer.compute_dtype, 1e-3)
+        if not np.allclose(received, expected, rtol=near, atol=near * max(np.abs(expected).max(), 1e-30)):
+            wrong.add(id(layer))
+    return wrong
+
+
+_TOLERANCE = {"float16": 0.05, "bfloat16": 0.2}
+"""How far local sums, which are taken in float32, may be from gradients that are taken in the layer's own type."""
+
+
+def _probe(outputs, y):
+    """An objective with another derivative at each output, whatever the outputs stand for."""
+    flat = ops.reshape(ops.cast(outputs, "float32"), (ops.shape(outputs)[0], -1))
+    return ops.matmul(flat, np.cos(np.arange(1, flat.shape[1] + 1, dtype="float32"))[:, None])[:, 0]
+
+
+def _cost(layer, rule, calls, variables, transform):
     """Return (path, extra floats of one example) for a layer."""
     weights = sum(math.prod(v.shape) for v in variables)
     if rule is None:
         return "generic", 3 * weights
-    seen = math.prod(inputs[0].shape[1:])
+    seen = math.prod(calls[0].shape[1:])
     if rule == "linear":
-        outer = local_rules.used_once(layer, inputs[0])
+        outer = local_rules.used_once(layer, calls[0])
         return ("outer" if outer else "product"), (0 if outer and transform.multiplicative else 2 * weights)
     if rule == "convolution":
         return "product", 2 * (weights + seen * math.prod(layer.kernel_size))
@@ -247,23 +314,43 @@ def check_objective(model, objective, x, y):
     Raises:
         ValueError: it does not.
     """
-    rows = np.unique(np.linspace(0, len(x) - 1, 4).astype(int))
-    x, y = x[rows], y[rows]
-
-    def values(part):
-        return np.asarray(objective(structure.forward(model, x[part]), backend.on_device(y[part])))
-
-    together = values(slice(None))
-    if together.shape != (len(x),):
+    y = y[some_rows(x)]
+    of_all, of_each = some_outputs(model, x)
+    together = np.asarray(objective(of_all, backend.on_device(y)))
+    if together.shape != (len(y),):
         raise ValueError(
-            f"Expected the objective to give one number an example, shape ({len(x)},), received {together.shape}. "
+            f"Expected the objective to give one number an example, shape ({len(y)},), received {together.shape}. "
             "Sum or average over the other axes, not over the examples."
         )
-    for row in range(len(x)):
-        (alone,) = values(slice(row, row + 1))
+    for row, output in enumerate(of_each):
+        (alone,) = np.asarray(objective(output, backend.on_device(y[row : row + 1])))
         if not np.allclose(alone, together[row], rtol=1e-3, atol=1e-4, equal_nan=True):
             raise ValueError(
                 f"Expected an objective of each example alone, received one that changes with the rest of the batch "
                 f"({alone} alone, {together[row]} beside other examples). A layer or the objective mixes examples, as "
                 "batch statistics in training mode do; per-example gradients do not exist for it."
             )
+
+
+def some_rows(x):
+    """Return the places of up to four examples, from the first to the last, on which things are checked."""
+    return np.unique(np.linspace(0, examples.count(x) - 1, 4).astype(int))
+
+
+def some_outputs(model, x):
+    """Return what a model gave for some examples, such as these, when it was first scored.
+
+    Args:
+        model: keras.Model.
+        x: as for `sums`.
+
+    Returns:
+        array (examples, ...) for all of them together, and a list of arrays (1, ...) for each alone; with their masks.
+    """
+    rows = some_rows(x)
+
+    def compute():
+        of_each = [structure.forward(model, examples.take(x, slice(row, row + 1))) for row in rows]
+        return structure.forward(model, examples.take(x, rows)), of_each
+
+    return chunks.kept(model, ("some outputs", examples.signature(x), len(rows)), compute)

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from engine import backend, chunks, losses, structure
+from engine import backend, chunks, examples, losses, per_example, structure
 
 GROUPS_AT_ONCE = 64
 
@@ -14,7 +14,7 @@ def loss_changes(model, loss, x, y, groups, wanted, replacements, batch_size=500
     Args:
         model: keras.Model, built. Run in inference mode and left as it was.
         loss: keras.losses.Loss.
-        x: array (examples, ...).
+        x: array (examples, ...), or a dict or list of them.
         y: array (examples, ...).
         groups: list of int arrays like `model.trainable_variables`: each weight's group.
         wanted: int array (n,). The groups to evaluate.
@@ -31,12 +31,10 @@ def loss_changes(model, loss, x, y, groups, wanted, replacements, batch_size=500
     def evaluate(trainable, others, replacements, groups, wanted, x, y):
         def of_examples(weights):
             def one_batch(batch):
-                outputs, _ = model.stateless_call(weights, others, batch[0], training=False)
-                return objective(outputs, batch[1])
+                return objective(structure.outputs(model, weights, others, batch[0]), batch[1])
 
-            return ops.reshape(ops.map(one_batch, (x, y)), (-1,))[:examples]
+            return ops.reshape(ops.map(one_batch, (x, y)), (-1,))[:count]
 
-        examples = count
         before = of_examples(trainable)
 
         def one_group(group):
@@ -44,13 +42,16 @@ def loss_changes(model, loss, x, y, groups, wanted, replacements, batch_size=500
                 ops.where(ids == group, new, old) for ids, new, old in zip(groups, replacements, trainable, strict=True)
             ]
             difference = of_examples(weights) - before
-            return ops.stack([ops.mean(difference), ops.std(difference) / max(examples - 1, 1) ** 0.5])
+            return ops.stack([ops.mean(difference), ops.std(difference) / max(count - 1, 1) ** 0.5])
 
         return ops.map(one_group, wanted)
 
-    count, batch = len(x), min(batch_size, len(x))
+    key = ("checked objective", objective, examples.signature(x), y.shape[1:])
+    chunks.kept(model, key, lambda: per_example.check_objective(model, objective, x, y))
+    count = examples.count(x)
+    batch = min(batch_size, count)
     rows = np.resize(np.arange(count), -(-count // batch) * batch)
-    x, y = (backend.on_device(a[rows].reshape(-1, batch, *a.shape[1:])) for a in (x, y))
+    x, y = (examples.on_device(examples.batches(examples.take(a, rows), batch)) for a in (x, y))
     key = ("loss changes", objective, count)
     function = chunks.kept(model, key, lambda: backend.compiled(evaluate, xla=structure.xla(model)))
     placed = [[backend.on_device(a) for a in arrays] for arrays in (replacements, [g.astype("int32") for g in groups])]

@@ -1,11 +1,15 @@
-"""What a model is made of: which layer owns a weight, which part it plays, and which axes name its output units."""
+"""What a model is made of: which layer owns a weight, which part it plays, and which unit it belongs to."""
 
+import contextlib
+import json
+import re
 from typing import NamedTuple
 
+import keras
 import numpy as np
-from keras import layers
+from keras import Model, layers, ops
 
-from engine import backend
+from engine import backend, units
 
 
 class Part(NamedTuple):
@@ -15,8 +19,8 @@ class Part(NamedTuple):
         layer: keras.Layer. The innermost layer that owns the variable.
         role: str. The variable's name in its layer: "kernel", "bias", "gamma", "beta", "embeddings", ...
         shape: tuple of int.
-        output: bool or None. Whether the layer's units are outputs of the model; None if the model, being written as a
-            subclass, does not say what comes after what.
+        output: bool or None. Whether the layer's units are outputs of the model; None if that is not known: the model
+            is written as a subclass, or ends in a layer of which it is not known what its outputs are made of.
     """
 
     layer: layers.Layer
@@ -27,6 +31,8 @@ class Part(NamedTuple):
 
 ABSENT = -2
 """The label of weights that a level leaves out."""
+
+_PASSING = (layers.Dropout, layers.Reshape, layers.Flatten, layers.Permute, layers.Identity)
 
 
 def parts(model):
@@ -41,13 +47,19 @@ def parts(model):
     Raises:
         ValueError: the model has no weights yet.
     """
+    if not isinstance(model, Model):
+        raise ValueError(f"Expected a keras.Model, received {model!r}. A layer alone goes into a keras.Sequential.")
     if not model.built or not model.trainable_variables:
+        remedy = "Set trainable = True for what is frozen." if model.weights else "Give it a layer that has weights."
         raise ValueError(
             f"Expected a built model with trainable weights, received {model.name!r} with "
-            f"{len(model.trainable_variables)} of them. Call it on data once, or give it an Input."
+            f"{len(model.trainable_variables)} of them{'' if model.built else ', not built'}. "
+            f"{remedy if model.built else 'Call it on data once, or give it an Input.'}"
         )
-    # Parents come before their children, so the innermost owner is written last.
-    owner = {id(v): layer for layer in flat_layers(model) for v in layer.trainable_variables}
+    owner = {}
+    for layer in flat_layers(model):  # A layer that several models share may come before a model that contains it.
+        of_inner = {id(v) for inner in layer._flatten_layers(include_self=False) for v in inner.trainable_variables}
+        owner |= {id(v): layer for v in layer.trainable_variables if id(v) not in of_inner}
     last = _output_layers(model)
     return [
         Part(owner[id(v)], v.name, tuple(v.shape), None if last is None else id(owner[id(v)]) in last)
@@ -59,17 +71,61 @@ def _output_layers(model):
     """Return the ids of the layers between a model's outputs and the last kernels before them; None if unknown."""
     if not getattr(model, "outputs", None):
         return None
-    found, ahead = set(), list(model.outputs)
+    found, seen = set(), set()
+    ahead = [(tensor, ()) for tensor in model.outputs]  # with the calls of nested models that the tensor lies inside
     while ahead:
-        operation, node, _ = ahead.pop()._keras_history
-        if getattr(operation, "outputs", None):  # a model in the model
-            ahead += operation.outputs
+        tensor, calls = ahead.pop()
+        place = (id(tensor), *map(id, calls))
+        if place in seen:
             continue
-        weights = getattr(operation, "trainable_variables", ())
-        found |= {id(layer) for layer in flat_layers(operation)} if weights else set()
-        if not any(len(w.shape) > 1 for w in weights):
-            ahead += operation._inbound_nodes[node].input_tensors
+        seen.add(place)
+        operation, node, index = tensor._keras_history
+        call = operation._inbound_nodes[node]
+        if isinstance(operation, Model) and getattr(operation, "outputs", None):
+            ahead.append((operation.outputs[index], (*calls, call)))
+        elif calls and not call.input_tensors:  # an input of a nested model
+            *outer, around = calls
+            inside, given = around.operation.inputs, around.input_tensors
+            same = len(inside) == len(given)
+            ahead += [(g, tuple(outer)) for n, g in enumerate(given) if not same or inside[n] is tensor]
+        else:
+            mixes = units.mixes(operation)
+            if mixes is None:
+                return None
+            found |= {id(layer) for layer in flat_layers(operation)} if isinstance(operation, layers.Layer) else set()
+            if not mixes:
+                ahead += [(given, calls) for given in call.input_tensors]
     return found
+
+
+def end(model):
+    """Say what a model's output went through last: "softmax", "sigmoid" or "linear"; None if the model does not say.
+
+    Layers that only move values or act in training (Reshape, Dropout, ...) are looked through.
+    """
+    found = getattr(model, "outputs", None)
+    if not found or len(found) != 1:
+        return None
+    operation, node, _ = found[0]._keras_history
+    while True:
+        if getattr(operation, "outputs", None):
+            return end(operation)
+        if not isinstance(operation, _PASSING) or not operation._inbound_nodes[node].input_tensors:
+            break
+        operation, node, _ = operation._inbound_nodes[node].input_tensors[0]._keras_history
+    kind = type(operation)
+    if not kind.__module__.startswith("keras."):
+        return None
+    name = getattr(getattr(operation, "activation", None), "__name__", kind.__name__.lower())  # also of keras.ops
+    return name if name in ("softmax", "sigmoid", "linear") else None
+
+
+def described(model):
+    """Say what a model is made of, whatever Keras called its layers this time and it was compiled with: str, JSON."""
+    text = json.dumps({name: said for name, said in json.loads(model.to_json()).items() if name != "compile_config"})
+    for number, layer in enumerate(flat_layers(model)):
+        text = text.replace(f'"{layer.name}"', f'"{number}"')
+    return text
 
 
 def flat_layers(model):
@@ -77,49 +133,86 @@ def flat_layers(model):
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
+def outputs(model, trainable, others, x):
+    """Return what a model gives in inference mode with other values in place of its variables; it is left as it is.
+
+    Args:
+        model: keras.Model, built, with one output.
+        trainable, others: lists of arrays like `model.trainable_variables` and `model.non_trainable_variables`.
+        x: array (examples, ...), or what a model with several inputs takes.
+
+    Returns:
+        array (examples, ...).
+
+    Raises:
+        ValueError: the model has several outputs, or cannot be called with these inputs.
+    """
+    with calling(model):
+        found = keras.tree.flatten(model.stateless_call(trainable, others, x, **mode(model))[0])
+    if len(found) != 1:
+        raise ValueError(
+            f"Expected a model with one output, received {model.name!r} with {len(found)}. Build one with the output "
+            "that is meant: keras.Model(model.inputs, model.outputs[0])."
+        )
+    return found[0]
+
+
+@contextlib.contextmanager
+def calling(model):
+    """Open a context for a call of a model, in which what Keras says of inputs that do not fit becomes a sentence."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = re.sub(r"\x1b\[[0-9]*m", "", str(error))
+        lines = re.sub(r"\[\[.*\]\]", "...", text, flags=re.DOTALL).splitlines()  # the numbers of an array
+        said = [line.strip(" .-") for line in lines if line and not line.startswith("Exception encountered")]
+        said = "; ".join(said[:3])[:300] or type(error).__name__
+        raise ValueError(
+            f"Expected a model that can be called with some of the examples, received {model.name!r}, whose call "
+            f"failed: {said}. Give the inputs that model(x) takes, of any number of examples."
+        ) from error
+
+
+def adds_losses(model, x=None, training=False):
+    """Say whether a model adds losses of its own to that of its outputs; penalties on single weights are not meant.
+
+    Args:
+        model: keras.Model, built.
+        x: inputs (examples, ...). None: the model is called with zeros, if it was made with `keras.Input` of known
+            shapes; of any other it is told whether it has layers that do so.
+        training: bool. The mode in which it is called.
+    """
+    expected = symbols(model)
+    if x is not None:
+        one = keras.tree.map_structure(lambda a: a[:1], x)
+    elif expected is not None and all(None not in symbol.shape[1:] for symbol in keras.tree.flatten(expected)):
+        one = keras.tree.map_structure(lambda symbol: ops.zeros((1, *symbol.shape[1:]), symbol.dtype), expected)
+    else:
+        return any(layer.activity_regularizer or layer._losses or layer._loss_ids for layer in model._flatten_layers())
+    with keras.StatelessScope(collect_losses=True) as scope:
+        model(one, **mode(model, training))
+    return bool(scope.losses)
+
+
+def symbols(model):
+    """Return the inputs that a model was made with, one alone or as it takes them; None of a subclassed one."""
+    found = getattr(model, "_inputs_struct", None)
+    found = getattr(model, "inputs", None) if found is None else found
+    return found[0] if isinstance(found, (list, tuple)) and len(found) == 1 else found
+
+
+def mode(model, training=False):
+    """Return the arguments of a call in a mode; as in Keras, `training` where the model knows it."""
+    return {"training": training} if model._call_has_training_arg else {}
+
+
 def forward(model, x):
     """Run a model in inference mode; no variable of it changes, whatever its layers do."""
     values = [[backend.read(v) for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)]
-    return model.stateless_call(*values, x, training=False)[0]
+    return outputs(model, *values, x)
 
 
-def output_axes(part):
-    """Name the axes of a variable that tell output units (or channels) apart.
-
-    A Dense kernel (inputs, units) has (1,); a Conv2D kernel (height, width, inputs, filters) has (3,); a transposed
-    convolution's (height, width, filters, inputs) has (2,); a depthwise one's (height, width, inputs, multiplier) has
-    (2, 3). For a layer whose kind is unknown it is the last axis.
-
-    Args:
-        part: Part.
-
-    Returns:
-        tuple of int, ascending.
-    """
-    layer, rank = part.layer, len(part.shape)
-    if part.role == "kernel" and isinstance(layer, layers.EinsumDense):
-        kernel, output = layer.equation.replace("...", "").split(",")[1].split("->")
-        return tuple(axis for axis, letter in enumerate(kernel) if letter in output)
-    if part.role == "bias" and isinstance(layer, layers.EinsumDense):
-        # A bias may have leading axes of length 1; those tell nothing apart.
-        return tuple(axis for axis, length in enumerate(part.shape) if length > 1) or (rank - 1,)
-    if rank > 1 and isinstance(layer, (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)):
-        return (rank - 2,)
-    depthwise = isinstance(layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)) or part.role == "depthwise_kernel"
-    if rank > 1 and depthwise:
-        return (rank - 2, rank - 1)
-    if isinstance(layer, layers.LayerNormalization):
-        return tuple(range(rank))
-    return (rank - 1,) if rank else ()
-
-
-def unit_labels(part):
-    """Label each weight with the unit (or channel, or filter) it belongs to: int array of the part's shape."""
-    axes = output_axes(part)
-    lengths = [part.shape[axis] for axis in axes]
-    index = np.arange(np.prod(lengths, dtype=int)).reshape(lengths)
-    aligned = [length if axis in axes else 1 for axis, length in enumerate(part.shape)]
-    return np.broadcast_to(index.reshape(aligned), part.shape)
+unit_labels = units.labels
 
 
 def layer_labels(part):
@@ -162,7 +255,8 @@ def grouped(parts, label):
 
 def is_convolution_kernel(part):
     """Say whether the variable is the kernel of a convolution of any kind."""
-    return "Conv" in type(part.layer).__name__ and part.role.endswith("kernel")
+    convolution = isinstance(part.layer, units.CONVOLUTIONS) or "Conv" in type(part.layer).__name__
+    return convolution and part.role.endswith("kernel")
 
 
 def xla(model):

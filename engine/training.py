@@ -1,8 +1,9 @@
 """Train an epoch at a time, in one compiled call, in an order that the seed alone decides."""
 
+import keras
 import numpy as np
 
-from engine import backend, structure
+from engine import backend, draws, structure
 
 _AT_ONCE = 2**30
 """Bytes of examples that are kept on the device; of more, one part after another is sent there."""
@@ -52,7 +53,7 @@ def order(examples, batch_size, seed, epoch):
         int32 array (steps, batch).
     """
     steps, batch = steps_per_epoch(examples, batch_size)
-    rows = np.random.default_rng([seed, epoch]).permutation(examples)[: steps * batch]
+    rows = draws.generator(seed, "order of examples", epoch).permutation(examples)[: steps * batch]
     return rows.astype("int32").reshape(steps, batch)
 
 
@@ -92,6 +93,20 @@ def _placing(x, y):
             yield x[rows.ravel()], y[rows.ravel()], np.arange(rows.size, dtype="int32").reshape(rows.shape)
 
     return gathered
+
+
+def initial(build, seed):
+    """Build a model whose initial weights, and the draws of whose layers, the seed alone decides.
+
+    Args:
+        build: callable `build() -> keras.Model`.
+        seed: int.
+
+    Returns:
+        keras.Model.
+    """
+    keras.utils.set_random_seed(draws.number(seed, "initial weights", bits=32))
+    return build()
 
 
 def model_variables(model):

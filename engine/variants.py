@@ -40,7 +40,7 @@ def load(package, name, attribute):
         ValueError: no such variant; the message lists those there are.
     """
     known = names(package)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         folder = package.replace(".", "/")
         raise ValueError(f"Expected one of the files in {folder}/ ({', '.join(known)}), received {name!r}.")
     module = importlib.import_module(f"{package}.{name}")

@@ -14,7 +14,8 @@ MEASURE = Measure(score)
 ```
 
 It is then called by its file's name everywhere: `importance.load("squared")`, in settings, in CSVs and in figures; its
-keyword arguments are options, `importance.load("squared", power=4.0)` or `importance.load("squared:power=4.0")`.
+keyword arguments are options, `importance.load("squared", power=4.0)` or `importance.load("squared:power=4.0")`. An
+option takes values like its default, or those that its annotation allows: see `engine.checks`.
 
 Every score is a float32 array per variable, in the order and shapes of `model.trainable_variables`, finite, at least 0,
 and larger means keep. Scoring reads the model in inference mode and changes nothing in it.
@@ -22,12 +23,11 @@ and larger means keep. Scoring reads the model in inference mode and changes not
 
 import ast
 import inspect
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
-from engine import variants
+from engine import checks, draws, variants
 from importance._measure import NEEDS, Measure
 
 __all__ = ["Evidence", "LoadedMeasure", "Measure", "Tracked", "digests", "load", "names", "score", "table"]
@@ -98,7 +98,8 @@ def load(name, **options):
         LoadedMeasure.
 
     Raises:
-        ValueError: no such measure, or it has no such option; the message lists those there are.
+        ValueError: no such measure; it has no such option, or an option has a value that it does not take. The message
+            lists those there are.
 
     Example:
         >>> import importance
@@ -112,14 +113,9 @@ def load(name, **options):
             f"Expected importance/{name}.py to define MEASURE = Measure(score, needs=...) with needs among "
             f"{', '.join(NEEDS)}; received {definition!r}."
         )
-    given = {**_parse(written), **options}
     defaults = {key: p.default for key, p in list(inspect.signature(definition.score).parameters.items())[1:]}
-    unknown = sorted(set(given) - set(defaults))
-    if unknown:
-        raise ValueError(
-            f"Expected options of the measure {name!r} to be among {sorted(defaults) or 'none (it has none)'}, "
-            f"received {', '.join(unknown)}."
-        )
+    given = {**_parse(written), **options}
+    given = checks.options(f"the measure {name!r}", definition.score, given, leaving=1)
     changed = {key: value for key, value in sorted(given.items()) if value != defaults[key]}
     full = name + (":" + ",".join(f"{key}={value}" for key, value in changed.items()) if changed else "")
     return LoadedMeasure(full, definition, changed)
@@ -173,7 +169,7 @@ def _described(name):
 
 def draw_seed(seed, name):
     """Return the seed of a measure's own draws: a function of the run's seed and the measure's name alone."""
-    return [seed, zlib.crc32(name.encode())]
+    return draws.number(seed, f"measure {name}")
 
 
 def _parse(written):
@@ -182,10 +178,13 @@ def _parse(written):
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"Expected options written as 'name:option=value,option=value', received {item!r}.")
+        key, value = key.strip(), value.strip()
+        if key in options:
+            raise ValueError(f"Expected each option once, received {key} twice in {written!r}.")
         try:
-            options[key.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            options[key.strip()] = value.strip()  # a bare word is a string
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            options[key] = value  # a bare word is a string
     return options
 
 

@@ -1,10 +1,11 @@
 """What a measure may look at: the weights, the data, the trajectory, and passes over the examples."""
 
-import keras
+import numbers
+
 import numpy as np
 
 import importance
-from engine import activations, backend, chunks, curvature, losses, per_example, structure
+from engine import activations, backend, chunks, curvature, draws, examples, losses, per_example, structure
 from importance import _tracked
 
 EXAMPLES = 5000
@@ -15,11 +16,13 @@ class Evidence:
 
     Args:
         model: keras.Model, built.
-        x: float array (examples, ...), or None for measures that need no inputs.
+        x: array (examples, ...), a dict or list of arrays for a model with several inputs, or None for measures that
+            need no inputs.
         y: array (examples, ...), labels or targets, or None.
         seed: int. Decides which examples are used and every draw.
-        loss: keras.losses.Loss or None. None: the compiled model's; of one that is not compiled, cross-entropy
-            from logits for integer labels and squared error for others.
+        loss: keras.losses.Loss or None. None: the compiled model's; of one that is not compiled, what labels and
+            outputs call for: cross-entropy for integer labels (from logits, unless the model ends with a softmax),
+            squared error for others; see `engine.losses.infer`. Penalties on weights are no part of it.
         examples: int or None. How many of the examples to use, drawn without replacement; None: all.
         memory: int. Bound on the extra memory of per-example gradients in bytes.
         chunk: int or None. Examples taken at once, if the memory is not to decide it.
@@ -39,16 +42,42 @@ class Evidence:
         self.model, self.seed, self.memory, self.chunk = model, seed, memory, chunk
         self.weights = [backend.copied(v).astype("float32") for v in model.trainable_variables]
         self.optimizer = optimizer if optimizer is not None else getattr(model, "optimizer", None)
-        self._x, self._y = _drawn(x, y, seed, examples)
-        self._loss = loss
+        self._x, self._y = _drawn(model, x, y, seed, examples)
+        self._given_loss = losses.single(loss)
         self.groups = groups or {}
         self.name = "evidence"
         self._kept = {}
 
     @property
     def loss(self):
-        """The loss whose change is meant: keras.losses.Loss."""
-        return self._loss or losses.of_model(self.model, self._y)
+        """The loss whose change is meant: keras.losses.Loss, checked against what the model gives."""
+        return self.once("loss", self._checked_loss)
+
+    def _checked_loss(self):
+        loss = self._given_loss or losses.of_model(self.model)
+        if self._given_loss is None and loss is not None and self._adds_losses():
+            raise ValueError(
+                f"Expected a model whose loss is that of its outputs, received {self.model.name!r}, which adds losses "
+                "of its own (add_loss or an activity regularizer) that cannot be taken one example at a time. Pass "
+                "loss=... to score by that loss alone."
+            )
+        outputs = self._some_outputs
+        loss = loss or losses.infer(self._y, outputs, self.end)
+        losses.check_end(loss, outputs, self.end)
+        return loss
+
+    @property
+    def end(self):
+        """What the model's outputs went through last: "softmax", "sigmoid" or "linear"; None if it does not say."""
+        return structure.end(self.model) or ("softmax" if losses.are_distributions(self._some_outputs) else None)
+
+    @property
+    def _some_outputs(self):
+        return np.asarray(per_example.some_outputs(self.model, self.x)[0], "float32")
+
+    def _adds_losses(self):
+        key = ("adds losses", examples.signature(self.x))
+        return chunks.kept(self.model, key, lambda: structure.adds_losses(self.model, self.x))
 
     def of(self, measure):
         """Return this evidence as one measure sees it: the same passes, that measure's draws and needs."""
@@ -64,40 +93,51 @@ class Evidence:
 
     @property
     def x(self):
-        """The inputs that are used, (examples, ...)."""
+        """The inputs that are used: an array (examples, ...), or a dict or list of them."""
         if self._x is None:
             raise ValueError(f"The measure {self.name!r} needs inputs: expected x=(examples, ...), received None.")
         return self._x
 
     @property
+    def count(self):
+        """The number of examples that are used: int."""
+        return examples.count(self.x)
+
+    @property
     def y(self):
-        """The labels or targets of `x`, (examples, ...)."""
+        """The labels or targets of `x`, (examples, ...), checked against the loss and what the model gives."""
         if self._y is None:
             raise ValueError(f"The measure {self.name!r} needs labels: expected y=(examples, ...), received None.")
-        expected = (len(self.x), *self._output_shape)
-        if losses.is_classification(self.loss):
-            classes = expected[-1]
-            integers = np.issubdtype(self._y.dtype, np.integer)
-            if not integers or self._y.shape != expected[:-1] or self._y.min() < 0 or self._y.max() >= classes:
+        return self.once("labels", self._checked_y)
+
+    def _checked_y(self):
+        y, loss, output = self._y, self.loss, tuple(per_example.some_outputs(self.model, self.x)[0].shape[1:])
+        expected = (self.count, *output)
+        shapes = [expected, expected[:-1]] if output[-1:] == (1,) else [expected]
+        if losses.is_classification(loss):
+            classes, ignored = expected[-1], loss.get_config().get("ignore_class")
+            counted = y if ignored is None else y[y != ignored]
+            integers = np.issubdtype(y.dtype, np.integer) or y.dtype == bool
+            shaped = y.shape in (expected[:-1], (*expected[:-1], 1))
+            if not (integers and shaped) or (counted.size and (counted.min() < 0 or counted.max() >= classes)):
                 raise ValueError(
                     f"Expected integer labels from 0 to {classes - 1} of shape {expected[:-1]}, received "
-                    f"{self._y.dtype} of shape {self._y.shape} from {self._y.min()} to {self._y.max()}."
+                    f"{y.dtype} of shape {y.shape} from {y.min()} to {y.max()}."
                 )
-        elif isinstance(self.loss, keras.losses.MeanSquaredError) and self._y.shape != expected:
+        elif losses.takes_targets_like_outputs(loss) and y.shape not in shapes:
             raise ValueError(
-                f"Expected targets of the shape of the model's outputs, {expected}, received {self._y.dtype} of shape "
-                f"{self._y.shape}. Reshape them; or give integers, if they are labels of classes."
+                f"Expected targets of the shape of the model's outputs, {expected}, received {y.dtype} of shape "
+                f"{y.shape}. Reshape them; or give integers, if they are labels of classes."
             )
-        return self._y
+        some = y[per_example.some_rows(self.x)]
+        key = ("checked loss", losses.objective(loss), some.shape)
+        chunks.kept(self.model, key, lambda: losses.check(loss, some, per_example.some_outputs(self.model, self.x)[1]))
+        return y
 
     @property
     def outputs(self):
         """What the model gives for `x`, a NumPy array (examples, ...)."""
         return self.once("outputs", lambda: chunks.outputs(self.model, self.x, self.memory))
-
-    @property
-    def _output_shape(self):
-        return self.once("output shape", lambda: tuple(structure.forward(self.model, self.x[:1]).shape[1:]))
 
     def once(self, key, compute):
         """Return what `compute()` gave the first time that any measure asked for this key."""
@@ -123,7 +163,7 @@ class Evidence:
 
     def _mean(self, transform, objective, y):
         total = per_example.sums(self.model, objective, self.x, y, transform, self.memory, self.chunk)
-        return [a / np.float32(len(self.x)) for a in total]
+        return [a / np.float32(self.count) for a in total]
 
     @property
     def _objective(self):
@@ -135,12 +175,12 @@ class Evidence:
         total = self.once(
             "gradient", lambda: per_example.gradient_sums(self.model, self._objective, self.x, y, self.memory)
         )
-        return [a / np.float32(len(self.x)) for a in total]
+        return [a / np.float32(self.count) for a in total]
 
     def batch_means_squared(self, batch_size):
         """Average over batches the square of the batch's mean gradient: list of float32 arrays like `weights`."""
         total = per_example.batch_sums(self.model, self._objective, self.x, self.y, batch_size)
-        return [a / np.float32(-(-len(self.x) // batch_size)) for a in total]
+        return [a / np.float32(-(-self.count // batch_size)) for a in total]
 
     def hessian_diagonal(self, probes):
         """Estimate the diagonal of the Hessian of the mean loss; see `engine.curvature.hessian_diagonal`."""
@@ -150,43 +190,70 @@ class Evidence:
         """Return what each weight multiplies, summed over the examples; see `engine.activations.flows`."""
         return self.once("flows", lambda: activations.flows(self.model, self.x, self.memory, self.chunk))
 
-    def trajectory(self, observe):
+    def trajectory(self, observe, gradients=True):
         """Return what was recorded while training: one {name: array} for each weight.
 
         Args:
             observe: the measure's own `observe` function.
+            gradients: bool. Whether it looks at the gradient.
 
         Raises:
-            ValueError: nothing was recorded; the message says how to.
+            ValueError: nothing was recorded, or not for all of the weights; the gradients that were seen are not those
+                of the task alone. The message says what to do.
         """
-        tracked = None if self.optimizer is None else _tracked.find(self.optimizer)
-        record = tracked.record(observe) if tracked is not None and tracked.built else None
-        if record is None:
+        variables, every = self.model.trainable_variables, _tracked.find(self.optimizer)
+        records = next(filter(None, (tracked.record(observe, variables) for tracked in every)), None)
+        if records is None:
             raise ValueError(
                 f"The measure {self.name!r} needs the trajectory of training, and none was recorded for it. "
                 f"Compile the model with importance.Tracked(optimizer, measures=[{self.name!r}]) and train it."
             )
-        return record
+        unknown = [v.path for v, record in zip(variables, records, strict=True) if record is None]
+        if unknown:
+            raise ValueError(
+                f"The measure {self.name!r} needs the trajectory of all weights, and none was recorded for "
+                f"{', '.join(unknown[:3])}, which the optimizer was built without. Build it before freezing layers: "
+                "optimizer.build(model.trainable_variables)."
+            )
+        if gradients and self.once("adds losses", lambda: structure.adds_losses(self.model, self._x, training=True)):
+            raise ValueError(
+                f"The measure {self.name!r} needs the gradients of the task's loss alone, and this model adds to it by "
+                "an activity_regularizer or add_loss, which an optimizer cannot tell apart. Train without them, or use "
+                "a measure of the steps alone, such as weight_change."
+            )
+        return records
 
 
-def _drawn(x, y, seed, examples):
+def _drawn(model, x, y, seed, wanted):
+    if wanted is not None and not (isinstance(wanted, numbers.Integral) and wanted >= 1):
+        raise ValueError(f"Expected examples to be a number of at least 1, or None for all, received {wanted!r}.")
     if x is None:
         return None, None
-    x, y = _as_array(x), None if y is None else _as_array(y)
-    if len(x) == 0 or (y is not None and len(y) != len(x)):
+    x, y = examples.standardized(x, model), None if y is None else _labels(y)
+    count = examples.count(x)
+    if y is not None and len(y) != count:
         raise ValueError(
-            f"Expected as many labels as inputs, at least one; received {len(x)} and {0 if y is None else len(y)}."
+            f"Expected as many labels as inputs; received {len(y)} and {count}. Give one array of labels, (examples, "
+            "...), for the one output that is scored."
         )
-    if examples is not None and examples < 1:
-        raise ValueError(f"Expected examples to be at least 1, or None for all, received {examples!r}.")
-    if examples is None or examples >= len(x):
+    if wanted is None or wanted >= count:
         return x, y
-    rows = np.random.default_rng([seed, examples]).choice(len(x), examples, replace=False)
-    return x[rows], None if y is None else y[rows]
+    rows = draws.generator(seed, "scored examples").choice(count, wanted, replace=False)
+    return examples.take(x, rows), None if y is None else y[rows]
 
 
-def _as_array(values):
-    values = np.asarray(values)
-    if np.issubdtype(values.dtype, np.floating):
-        return values.astype("float32", copy=False)
-    return values.astype("int32") if np.issubdtype(values.dtype, np.integer) else values
+def _labels(y):
+    if not hasattr(y, "__array__") and not isinstance(y, (list, tuple)):
+        raise ValueError(
+            f"Expected labels as one array (examples, ...), received {type(y).__name__}. Of a model with several "
+            "outputs, score one: keras.Model(model.inputs, model.outputs[0])."
+        )
+    y = examples.as_array(y, "labels")
+    if y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Expected labels as numbers, received {y.dtype} such as {y.ravel()[:1].tolist()}. Make them integers: "
+            "names, y = np.unique(y, return_inverse=True)."
+        )
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise ValueError(f"Expected finite targets, received {np.sum(~np.isfinite(y))} that are NaN or infinite.")
+    return y.astype("float32") if y.dtype.kind == "f" else examples.int32(y, "labels")

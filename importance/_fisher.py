@@ -11,16 +11,15 @@ def exact(evidence):
 
 
 def _exact(evidence):
-    objective = losses.root_of_fisher(evidence.loss)
     shape = evidence.outputs.shape[1:]
-    if losses.believes(evidence.loss) == "classes" and len(shape) > 1:
+    if losses.believes(evidence.loss) in ("classes", "one-hot classes") and len(shape) > 1:
         raise ValueError(
             f"Expected a classifier that gives (examples, classes), received one that gives {(None, *shape)}: the "
             f"exact Fisher of the measure {evidence.name!r} would cost one pass for each class and position. "
             "Use 'fisher_sampled'."
         )
-    total = None
+    objective, total = losses.root_of_fisher(evidence.loss, shape), None
     for index in range(int(np.prod(shape))):
-        term = evidence.mean("square", objective, np.full(len(evidence.x), index, "int32"))
+        term = evidence.mean("square", objective, np.full(evidence.count, index, "int32"))
         total = term if total is None else [a + b for a, b in zip(total, term, strict=True)]
     return total

@@ -20,8 +20,8 @@ class Measure(NamedTuple):
         start: `start(weight) -> {name: array}`, or None. The record before the first step; `weight` and the arrays
             are NumPy arrays.
         observe: `observe(record, gradient, before, after) -> {name: array}`, or None. What a step that moved the weight
-            from `before` to `after` changes in the record; `gradient` is the gradient that the wrapper was given. All
-            arrays have the weight's shape, or are scalars; use `keras.ops`.
+            from `before` to `after` changes in the record; `gradient` is that of the loss (see `Tracked`). All arrays
+            have the weight's shape, or are scalars; use `keras.ops`.
     """
 
     score: Callable

@@ -2,7 +2,9 @@
 
 The gradients are those of batches, of the latest steps, and of all that the optimizer saw: with a penalty outside of
 the optimizer, the penalised ones. Taken from Adam, AdamW and Nadam (with their correction of the start at 0) and from
-RMSprop (whose running mean has none), also inside wrappers.
+RMSprop (whose running mean has none), also inside wrappers. Two limits come from these optimizers: on TensorFlow the
+gradients of an embedding's row are squared for each of its occurrences by itself, and a weight that had no gradient in
+some of the steps, as one whose layer was frozen, has a score that is too small.
 
 Example:
     >>> import importance, keras, numpy as np
@@ -27,18 +29,29 @@ _CORRECTED = (optimizers.Adam, optimizers.Nadam)  # AdamW is an Adam
 
 def score(evidence):
     """Return the second-moment estimate of the optimizer that moves the weights."""
-    chain = [] if evidence.optimizer is None else wrapper.unwrapped(evidence.optimizer)
-    inner = next((o for o in chain if isinstance(o, (*_CORRECTED, optimizers.RMSprop)) and o.built), None)
-    steps = 0 if inner is None else int(inner.iterations)
-    if not steps:
-        received = "no optimizer" if not chain else f"{type(chain[-1]).__name__} after {steps} steps"
+    movers = [] if evidence.optimizer is None else wrapper.movers(evidence.optimizer)
+    kept = [o for o in movers if isinstance(o, (*_CORRECTED, optimizers.RMSprop)) and o.built and int(o.iterations)]
+    return [_estimate(variable, kept, movers, evidence.name) for variable in evidence.model.trainable_variables]
+
+
+def _estimate(variable, kept, movers, name):
+    for optimizer in kept:
+        place = optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
+        velocity = None if place is None else optimizer._velocities[place]
+        if velocity is not None:
+            corrected = isinstance(optimizer, _CORRECTED)
+            return backend.copied(velocity) / (1 - optimizer.beta_2 ** int(optimizer.iterations) if corrected else 1.0)
+    if kept:
         raise ValueError(
-            "Expected a model trained with an optimizer that keeps a second moment (Adam, AdamW, Nadam, RMSprop) for "
-            f"the measure {evidence.name!r}, received {received}. Compile the model with one and train it."
+            f"Expected an optimizer that keeps a second moment of {variable.path} for the measure {name!r}, received "
+            "one that was built without it. Before layers are frozen, call optimizer.build(model.trainable_variables)."
         )
-    scale = 1 - inner.beta_2**steps if isinstance(inner, _CORRECTED) else 1.0
-    moments = [backend.copied(v) for v in inner._velocities]
-    return [moments[inner._get_variable_index(v)] / scale for v in evidence.model.trainable_variables]
+    received = [f"{type(o).__name__} after {int(o.iterations)} steps" for o in movers]
+    raise ValueError(
+        "Expected a model trained with an optimizer that keeps a second moment (Adam, AdamW, Nadam, RMSprop) for "
+        f"the measure {name!r}, received {', '.join(received) or 'no optimizer'}. Compile the model with one and train "
+        "it."
+    )
 
 
 MEASURE = Measure(score, needs="optimizer")

@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine import removal, structure
-from importance import Measure, draw_seed
+from engine import checks, draws, removal, structure
+from importance import Measure
 
 
 class Rises(NamedTuple):
@@ -61,14 +61,19 @@ def rises(evidence, level="unit", fill="zero", sample=None):
     groups = _groups(evidence, level)
     if sample is not None and sample < 1:
         raise ValueError(f"Expected sample to be at least 1, or None for all groups, received {sample!r}.")
-    wanted = _drawn(_strata(groups), sample, np.random.default_rng(draw_seed(evidence.seed, "deletion")))
+    wanted = _drawn(_strata(groups), sample, draws.generator(evidence.seed, "sample of deletion"))
     found = removal.loss_changes(
         evidence.model, evidence.loss, evidence.x, evidence.y, groups, wanted, _replacements(evidence, fill)
     )
     return Rises(groups, wanted, *found)
 
 
-def score(evidence, level="unit", fill="zero", sample=None):
+def score(
+    evidence,
+    level="unit",
+    fill: checks.choice("zero", "noise") = "zero",
+    sample: checks.optional(checks.whole()) = None,
+):
     """Give each weight the rise of the loss, at least 0, when its group is replaced."""
     found = rises(evidence, level, fill, sample)
     strata = _strata(found.groups)
@@ -116,10 +121,10 @@ def _replacements(evidence, fill):
     if fill == "zero":
         return [np.zeros_like(w) for w in evidence.weights]
     if fill == "noise":
-        draws = (np.random.default_rng([evidence.seed, index]) for index in range(len(evidence.weights)))
         return [
-            draw.standard_normal(w.shape, dtype="float32") * np.float32(np.std(w) / 10)
-            for draw, w in zip(draws, evidence.weights, strict=True)
+            draws.generator(evidence.seed, "noise of deletion", index).standard_normal(w.shape, dtype="float32")
+            * np.float32(np.std(w) / 10)
+            for index, w in enumerate(evidence.weights)
         ]
     raise ValueError(f"Expected fill to be 'zero' or 'noise', received {fill!r}.")
 

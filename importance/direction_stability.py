@@ -35,7 +35,7 @@ def observe(record, gradient, before, after):
 
 def score(evidence):
     """Return the reciprocal of one plus the fraction of moves that were reversals."""
-    return [_stability(record) for record in evidence.trajectory(observe)]
+    return [_stability(record) for record in evidence.trajectory(observe, gradients=False)]
 
 
 def _stability(record):

@@ -13,17 +13,13 @@ References:
     van de Ven, "On the computation of the Fisher information in continual learning", arXiv 2502.11756 (2025).
 """
 
-import numpy as np
-
 from engine import losses
 from importance import Measure
 
 
 def score(evidence):
     """Average the squared gradient of the loss with the predicted label."""
-    if losses.believes(evidence.loss) != "classes":
-        raise ValueError("Expected a classifier for the measure 'fisher_argmax', received a regression; use 'fisher'.")
-    return evidence.mean("square", y=np.argmax(evidence.outputs, axis=-1).astype("int32"))
+    return evidence.mean("square", y=losses.most_likely(evidence.loss, evidence.outputs))
 
 
 MEASURE = Measure(score, needs="inputs", cost="1 pass")

@@ -18,8 +18,6 @@ from importance import Measure
 
 def score(evidence, batch_size=32):
     """Average over batches the squared gradient of the batch's mean loss; the last batch is what is left."""
-    if batch_size < 1:
-        raise ValueError(f"Expected batch_size to be at least 1, received {batch_size!r}.")
     return evidence.batch_means_squared(batch_size)
 
 

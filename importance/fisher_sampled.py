@@ -21,8 +21,6 @@ from importance import Measure
 
 def score(evidence, draws=1):
     """Average the squared gradient over examples and over `draws` sampled labels for each."""
-    if draws < 1:
-        raise ValueError(f"Expected draws to be at least 1, received {draws!r}.")
     rng = evidence.rng
     passes = [evidence.mean("square", y=losses.sample(evidence.loss, evidence.outputs, rng)) for _ in range(draws)]
     return [np.mean(terms, axis=0) for terms in zip(*passes, strict=True)]

@@ -9,10 +9,11 @@ Example:
 
 import numpy as np
 
+from engine import checks
 from importance import Measure
 
 
-def score(evidence, epsilon=1e-12):
+def score(evidence, epsilon: checks.number(1e-30) = 1e-12):
     """Take the reciprocal of the absolute value, kept finite at zero by `epsilon`."""
     return [1 / (np.abs(w) + np.float32(epsilon)) for w in evidence.weights]
 

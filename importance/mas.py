@@ -1,7 +1,8 @@
 """mean_n |d ||f(x_n)||^2 / dw|: how much the weight moves the length of the outputs (memory aware synapses).
 
-f is the softmax of a classifier's outputs, or the outputs themselves (outputs="logits"), as in the method's paper; for
-a regression always the outputs themselves. The absolute value is taken for each example, before the mean.
+f is the softmax of a classifier's outputs (the probabilities of both labels where a label is binary), or the outputs
+themselves (outputs="logits"), as in the method's paper; for a regression always the outputs themselves. The absolute
+value is taken for each example, before the mean.
 
 Example:
     >>> import importance, keras, numpy as np
@@ -16,19 +17,22 @@ References:
 
 import numpy as np
 
-from engine import losses
+from engine import checks, losses
 from importance import Measure
 
 
-def score(evidence, outputs="softmax"):
+def score(evidence, outputs: checks.choice("softmax", "logits") = "softmax"):
     """Average the absolute gradient of the squared norm of each example's outputs."""
-    if outputs not in ("softmax", "logits"):
-        raise ValueError(f"Expected outputs to be 'softmax' or 'logits', received {outputs!r}.")
-    from_logits = evidence.loss.get_config().get("from_logits", False)
-    if outputs == "logits" and losses.is_classification(evidence.loss) and not from_logits:
-        raise ValueError("Expected a model that gives logits for outputs='logits', received one of probabilities.")
-    objective = losses.squared_norm(from_logits and outputs == "softmax")
-    return evidence.mean("absolute", objective, np.zeros(len(evidence.x), "float32"))
+    if outputs == "logits":
+        if evidence.end in ("softmax", "sigmoid"):
+            raise ValueError(
+                "Expected a model that gives logits for outputs='logits', received one of probabilities. Leave the "
+                "option out, or take the model's last activation off."
+            )
+        objective = losses.squared_norm(None)
+    else:
+        objective = losses.squared_norm(evidence.loss)
+    return evidence.mean("absolute", objective, np.zeros(evidence.count, "float32"))
 
 
 MEASURE = Measure(score, needs="inputs", cost="1 pass")

@@ -20,7 +20,7 @@ from importance._records import observe_origin, start_origin
 
 def score(evidence):
     """Return each weight's distance from where tracking began."""
-    records = evidence.trajectory(observe_origin)
+    records = evidence.trajectory(observe_origin, gradients=False)
     return [np.abs(w - record["origin"]) for w, record in zip(evidence.weights, records, strict=True)]
 
 

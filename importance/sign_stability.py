@@ -30,7 +30,7 @@ def observe(record, gradient, before, after):
 
 def score(evidence):
     """Return the reciprocal of one plus the number of sign changes."""
-    return [1 / (1 + record["sign_changes"]) for record in evidence.trajectory(observe)]
+    return [1 / (1 + record["sign_changes"]) for record in evidence.trajectory(observe, gradients=False)]
 
 
 MEASURE = Measure(score, needs="trajectory", start=start, observe=observe)

@@ -17,6 +17,7 @@ References:
 
 import numpy as np
 
+from engine import checks
 from importance import Measure
 
 
@@ -30,7 +31,7 @@ def observe(record, gradient, before, after):
     return {"gain": record["gain"] - gradient * (after - before)}
 
 
-def score(evidence, xi=0.1):
+def score(evidence, xi: checks.number(1e-30) = 0.1):
     """Divide the gain, at least 0, by the squared displacement plus `xi`."""
     records = evidence.trajectory(observe)
     return [

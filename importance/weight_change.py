@@ -18,7 +18,7 @@ from importance._records import observe_path, start_path
 
 def score(evidence):
     """Return the length of each weight's path since tracking began."""
-    return [record["path"] for record in evidence.trajectory(observe_path)]
+    return [record["path"] for record in evidence.trajectory(observe_path, gradients=False)]
 
 
 MEASURE = Measure(score, needs="trajectory", start=start_path, observe=observe_path)

@@ -15,7 +15,7 @@ from importance._records import observe_path, start_path
 
 def score(evidence):
     """Return the reciprocal of one plus the length of each weight's path."""
-    return [1 / (1 + record["path"]) for record in evidence.trajectory(observe_path)]
+    return [1 / (1 + record["path"]) for record in evidence.trajectory(observe_path, gradients=False)]
 
 
 MEASURE = Measure(score, needs="trajectory", start=start_path, observe=observe_path)

@@ -4,18 +4,22 @@
 new file in this folder; `Task` shows a complete one.
 """
 
-import inspect
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from engine import variants
-from tasks import _data
+from engine import checks, draws, variants
+from tasks import _data, _labels
 from tasks._loaded import LoadedTask
 
-__all__ = ["LoadedTask", "Task", "load", "names"]
+__all__ = ["LABELS", "VALIDATION", "LoadedTask", "Task", "load", "names"]
+
+LABELS = checks.optional(checks.several(checks.label))
+"""The check for the labels that are chosen; None: all. Of a task whose labels are false and true, these are 0 and 1."""
+
+VALIDATION = checks.either("test", checks.number(above=0, below=1))
+"""The check for the fraction of the training examples that is held out, or "test"."""
 
 
 class Task(NamedTuple):
@@ -24,12 +28,13 @@ class Task(NamedTuple):
     Attributes:
         read: function `read(**options) -> x_train, y_train, x_test, y_test`. Inputs of shape `(examples, ...)`, images
             `(examples, height, width, channels)`: uint8, which `load` divides by 255, or floats from 0 to 1. Labels
-            `(examples,)`: integers from 0 to classes - 1; for regression, targets `(examples, 1)`. Its options are
-            keyword arguments with defaults; whatever it draws, it draws from a seed of its own.
+            `(examples,)`: integers from 0 to classes - 1, each of which occurs in training; for regression, targets
+            `(examples, 1)`. Its options are keyword arguments with defaults; whatever it draws, it draws from a seed of
+            its own.
         models: dict from a model's name to a builder `builder(input_shape, outputs) -> keras.Model` that outputs logits
             of shape `(examples, outputs)` and is not compiled. The first is the default.
-        classes: int, how many classes there are; None for regression; "counted" where only the data tell: one more than
-            the largest training label.
+        classes: int, how many classes there are; None for regression; "counted" where only the data tell: the classes
+            are the different training labels, integers or names, which become 0, 1, ... in sorted order.
 
     Example:
         A complete `tasks/two_moons.py`, which `load("two_moons", noise=0.2)` then finds:
@@ -67,7 +72,8 @@ def load(name, *, labels=None, validation=0.1, seed=0, **options):
 
     Args:
         name: str. One of `names()`.
-        labels: sequence of int. The labels to keep; they become 0, 1, ... in the order given. Defaults to None: all.
+        labels: sequence of int or str. The labels to keep, as the data have them; they become 0, 1, ... in the order
+            given. Defaults to None: all.
         validation: float or "test". The fraction of the training examples, between 0 and 1, that is held out as
             validation set, the same fraction of each label. "test" is the published protocol: every training example is
             trained on, in the order of the file, and the validation arrays are the test arrays. Defaults to 0.1.
@@ -90,19 +96,26 @@ def load(name, *, labels=None, validation=0.1, seed=0, **options):
     """
     definition = variants.load("tasks", name, "TASK")
     classes = definition.classes
-    _check_options(name, definition.read, options)
-    _check_validation(validation)
+    options = checks.options(f"the task {name!r}", definition.read, options)
+    labels, validation = LABELS("labels", labels), VALIDATION("validation", validation)
+    seed = checks.whole(0)("seed", seed)
     x_train, y_train, x_test, y_test = definition.read(**options)
+    known = None
     if classes == "counted":
-        classes = int(np.max(y_train, initial=0)) + 1
+        known, y_train, y_test = _labels.numbered(name, y_train, y_test)
+        classes = len(known)
+    elif classes is not None:
+        known = list(range(classes))
     x_train, y_train = _checked(name, "training", x_train, y_train, classes)
     x_test, y_test = _checked(name, "test", x_test, y_test, classes)
+    _labels.check_all_occur(name, y_train, classes)
     digest = _data.digest(_exact(x_train), y_train, _exact(x_test), y_test)
     if labels is not None:
-        labels = _checked_labels(name, labels, classes, y_train)
-        x_train, y_train = _subset(x_train, y_train, labels)
-        x_test, y_test = _subset(x_test, y_test, labels)
-        classes = len(labels)
+        chosen = _labels.chosen(name, labels, known)
+        x_train, y_train = _subset(x_train, y_train, chosen)
+        x_test, y_test = _subset(x_test, y_test, chosen)
+        known = [known[number] for number in chosen]
+        classes = len(known)
 
     if validation == "test":
         x_train, x_test = _scaled(x_train), _scaled(x_test)
@@ -112,62 +125,44 @@ def load(name, *, labels=None, validation=0.1, seed=0, **options):
         x_train, x_validation, x_test = _scaled(x_train), _scaled(x_validation), _scaled(x_test)
 
     arrays = (x_train, y_train, x_validation, y_validation, x_test, y_test)
-    return LoadedTask(name, *arrays, classes=classes, builders=dict(definition.models), digest=digest)
-
-
-def _check_options(name, read, options):
-    known = list(inspect.signature(read).parameters)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(
-            f"Expected only options that the task {name!r} has ({', '.join(known) or 'it has none'}), "
-            f"received {', '.join(unknown)}."
-        )
-
-
-def _check_validation(validation):
-    if validation == "test" or (isinstance(validation, Real) and 0 < validation < 1):
-        return
-    raise ValueError(
-        f"Expected validation to be a fraction between 0 and 1 (both excluded) or 'test', received {validation!r}. "
-        "Use 'test' to train on every training example and to validate on the test set."
-    )
-
-
-def _checked_labels(name, labels, classes, y_train):
-    if classes is None:
-        raise ValueError(f"Expected labels=None for the regression task {name!r}, received labels={labels!r}.")
-    labels = np.atleast_1d(labels).tolist()
-    if len(labels) < 2 or len(set(labels)) < len(labels):
-        raise ValueError(f"Expected labels to be two or more different ones, received {labels!r}.")
-    known = np.unique(y_train).tolist()
-    missing = [label for label in labels if label not in known]
-    if missing:
-        raise ValueError(f"Expected labels that the task {name!r} has ({known}), received {missing!r} besides.")
-    return [int(label) for label in labels]
+    labels = None if known is None else tuple(known)
+    return LoadedTask(name, *arrays, classes=classes, labels=labels, builders=dict(definition.models), digest=digest)
 
 
 def _checked(name, part, x, y, classes):
     """Return one part of the data, its labels as int32 or its targets as float32, or say what is wrong with it."""
     x, y = np.asarray(x), np.asarray(y)
     found = f"The {part} data of the task {name!r}: expected"
-    if len(x) != len(y) or not len(x):
+    if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
         raise ValueError(f"{found} as many inputs as labels, at least one; received shapes {x.shape} and {y.shape}.")
-    if x.dtype != np.uint8 and not (x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1):
+    _check_inputs(found, x)
+    if classes is None:
+        if y.shape != (len(x), 1) or y.dtype.kind not in "biuf" or not np.isfinite(y).all():
+            raise ValueError(f"{found} finite targets of shape {(len(x), 1)}; received {_labels.described(y)}.")
+        return x, y.astype("float32")
+    return x, _labels.checked(found, y, len(x), classes)
+
+
+def _check_inputs(found, x):
+    if x.dtype == np.uint8:
+        return
+    if x.dtype.kind != "f":
+        raise ValueError(
+            f"{found} inputs as uint8, or as floats from 0 to 1; received {x.dtype}. Convert them in the task's read()."
+        )
+    finite = np.isfinite(x)
+    if not finite.all():
+        first = tuple(np.argwhere(~finite)[0].tolist())
+        raise ValueError(
+            f"{found} finite inputs; received NaN or infinity at {np.count_nonzero(~finite)} of {x.size} places, in "
+            f"{np.count_nonzero(~finite.reshape(len(x), -1).all(axis=1))} of {len(x)} examples, the first at "
+            f"x[{', '.join(map(str, first))}]. Replace them, or leave these examples out, in the task's read()."
+        )
+    if x.min() < 0 or x.max() > 1:
         raise ValueError(
             f"{found} inputs as uint8, or as floats from 0 to 1; received {x.dtype} from {x.min()} to {x.max()}. "
             "Scale them in the task's read()."
         )
-    if classes is None:
-        if y.shape != (len(x), 1) or not np.isfinite(y).all():
-            raise ValueError(f"{found} finite targets of shape {(len(x), 1)}; received shape {y.shape}.")
-        return x, y.astype("float32")
-    if y.shape != (len(x),) or y.dtype.kind not in "iu" or not np.isin(y, range(classes)).all():
-        raise ValueError(
-            f"{found} integer labels from 0 to {classes - 1} of shape {(len(x),)}; "
-            f"received {y.dtype} from {y.min()} to {y.max()} of shape {y.shape}."
-        )
-    return x, y.astype("int32")
 
 
 def _subset(x, y, labels):
@@ -178,8 +173,9 @@ def _subset(x, y, labels):
 
 
 def _held_out(x, y, classes, validation, seed):
+    drawn = draws.number(seed, "held out", bits=32)
     try:
-        return train_test_split(x, y, test_size=validation, stratify=None if classes is None else y, random_state=seed)
+        return train_test_split(x, y, test_size=validation, stratify=None if classes is None else y, random_state=drawn)
     except ValueError as error:
         raise ValueError(
             f"Expected a validation fraction and a seed that split {len(y)} training examples into two parts with "

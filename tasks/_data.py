@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.model_selection import train_test_split
 
 FOLDER_VARIABLE = "WEIGHTWISE_DATA"
@@ -60,6 +60,8 @@ def digest(*arrays):
 def resized(file, source, size, channels=3):
     """Read an image file and stretch or shrink it to a square.
 
+    It is turned as its EXIF orientation says. What is transparent lies on white, whatever colour a file has beneath.
+
     Args:
         file: path, or a file open for reading bytes.
         source: what an error calls the file.
@@ -76,6 +78,11 @@ def resized(file, source, size, channels=3):
         with Image.open(file) as image:
             if image.mode[0] in "IF":  # Pillow would cut these off at 255.
                 raise ValueError(f"its mode is {image.mode}, not 8 bits a channel")
+            if image.mode == "RGB" and max(image.info.get("transparency", (0,))) > 255:  # which no pixel would match
+                raise ValueError("its transparent colour is one of 16 bits a channel")
+            image = ImageOps.exif_transpose(image)
+            if image.has_transparency_data:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             image = image.convert("L" if channels == 1 else "RGB").resize((size, size), Image.Resampling.BILINEAR)
     except Exception as error:  # Pillow raises many kinds for damaged files.
         raise ValueError(
@@ -83,12 +90,6 @@ def resized(file, source, size, channels=3):
             "Replace or delete it."
         ) from error
     return np.asarray(image).reshape(size, size, channels)
-
-
-def check_image_size(size):
-    """Raise ValueError unless this can be the height and width of images."""
-    if not isinstance(size, int) or isinstance(size, bool) or size < 4:
-        raise ValueError(f"Expected image_size to be a whole number of at least 4, received {size!r}.")
 
 
 def hold_out_test(x, y, fraction):

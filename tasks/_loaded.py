@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from engine import losses, structure
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LoadedTask:
@@ -18,6 +20,7 @@ class LoadedTask:
         y_train, y_validation, y_test: int32 labels `(examples,)` from 0 to classes - 1; for regression, float32
             targets `(examples, 1)`.
         classes: int, how many labels there are; None for regression.
+        labels: tuple, the labels as the data have them (integers or names), class 0 first; None for regression.
         builders: dict from a model's name to the function that builds it; see `Task`.
         digest: str. sha256 of all that the task has read, before labels were chosen and examples held out: the same for
             every seed. Data that were exchanged or changed have another.
@@ -31,6 +34,7 @@ class LoadedTask:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: int | None
+    labels: tuple | None
     builders: dict
     digest: str
 
@@ -101,8 +105,8 @@ class LoadedTask:
             model: keras.Model with one input and one output, such as a functional or a built sequential one.
 
         Raises:
-            ValueError: other input or output shapes than the task's, shapes that are not known, or a softmax at the
-                end, where the loss expects logits.
+            ValueError: other input or output shapes than the task's, shapes that are not known, or probabilities, where
+                the loss expects logits.
         """
         for what, size in (("input", self.input_shape), ("output", (self.outputs,))):
             tensors = getattr(model, f"{what}s", None)
@@ -117,14 +121,11 @@ class LoadedTask:
                     f"Expected a model with one {what} of shape {(None, *size)} for the task {self.name!r}, received "
                     f"{', '.join(map(str, shapes))}. Change the model's {'first' if what == 'input' else 'last'} layer."
                 )
-        last = model.layers[-1]
-        softmax = isinstance(last, keras.layers.Softmax) or (
-            getattr(last, "activation", None) is keras.activations.softmax
-        )
-        if softmax:
+        outputs = np.asarray(structure.forward(model, self.x_train[:4]), "float32")
+        if self.classes and (structure.end(model) in ("softmax", "sigmoid") or losses.are_distributions(outputs)):
             raise ValueError(
-                f"Expected a model that outputs logits, received one that ends in a softmax (layer {last.name!r}). "
-                "Remove the softmax: the loss contains it."
+                "Expected a model that outputs logits, received one that gives probabilities. Remove its last "
+                "activation, such as a softmax: the loss contains it."
             )
 
 

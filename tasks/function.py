@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from engine import checks
 from tasks import Task, _models
 
 FUNCTIONS = {
@@ -15,7 +16,9 @@ FUNCTIONS = {
 TEST_EXAMPLES = 500
 
 
-def read(function="sine", examples=2000, noise=0.05):
+def read(
+    function: checks.choice(*FUNCTIONS) = "sine", examples: checks.whole(2) = 2000, noise: checks.number(0) = 0.05
+):  # fmt: skip
     """Draw examples y = f(x) + noise with x uniform from 0 to 1; the same ones each time.
 
     Args:
@@ -26,14 +29,7 @@ def read(function="sine", examples=2000, noise=0.05):
 
     Returns:
         x_train, y_train, x_test, y_test: float arrays `(examples, 1)`.
-
-    Raises:
-        ValueError: no such function, fewer than two examples or a negative noise.
     """
-    if function not in FUNCTIONS:
-        raise ValueError(f"Expected function to be one of {', '.join(FUNCTIONS)}, received {function!r}.")
-    if examples < 2 or not 0 <= noise < np.inf:
-        raise ValueError(f"Expected examples >= 2 and noise >= 0, received examples={examples!r}, noise={noise!r}.")
     random = np.random.default_rng(0)
     x_test, y_test = _draw(random, FUNCTIONS[function], TEST_EXAMPLES, noise)
     x_train, y_train = _draw(random, FUNCTIONS[function], examples, noise)

@@ -8,15 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import checks
 from tasks import Task, _data, _models
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
-def read(folder=None, test_folder=None, test_fraction=0.2, image_size=64):
+def read(
+    folder: checks.optional(checks.path) = None,
+    test_folder: checks.optional(checks.path) = None,
+    test_fraction: checks.number(above=0, below=1) = 0.2,
+    image_size: checks.whole(4) = 64,
+):
     """Read the images as uint8 `(examples, image_size, image_size, 3)`, in an order that mixes the classes.
 
-    Files that are no png, jpg or bmp, and names that begin with a dot, are passed over. The name of a threshold grid's
+    Files that are no png, jpg or bmp, and names that begin with a dot, are passed over. Images are turned as their EXIF
+    orientation says, and what is transparent lies on white. The name of a threshold grid's
     run depends on `folder` and `test_folder` as they are written: write them in the same way, relative to the same
     place, and a run goes on where it stopped.
 
@@ -34,15 +41,14 @@ def read(folder=None, test_folder=None, test_fraction=0.2, image_size=64):
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: a folder without two classes' folders, a class without images, a file that cannot be read, other
-            classes in `test_folder`, or a size or fraction that does not fit.
+        ValueError: a folder without two classes' folders, a class without images, a file that cannot be read or is grey
+            with more than 8 bits, other classes in `test_folder`, or a size or fraction that does not fit.
 
     Example:
         ```python
         task = tasks.load("image_folder", folder="intel/seg_train", test_folder="intel/seg_test", image_size=64)
         ```
     """
-    _data.check_image_size(image_size)
     folder = _default_folder() if folder is None else Path(folder).expanduser()
     classes = _classes("folder", folder)
     files, labels = _files(folder, classes)

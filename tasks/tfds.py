@@ -12,10 +12,13 @@ import io
 
 import numpy as np
 
+from engine import checks
 from tasks import Task, _data, _models
 
 
-def read(dataset="beans", test_fraction=0.2, image_size=64):
+def read(
+    dataset="beans", test_fraction: checks.number(above=0, below=1) = 0.2, image_size: checks.whole(4) = 64
+):  # fmt: skip
     """Read the images as uint8 `(examples, image_size, image_size, channels)`, 1 channel if they are grey, else 3.
 
     The set's "test" split is the test set, and "train" and "validation" are the training examples. Without a "test"
@@ -38,7 +41,6 @@ def read(dataset="beans", test_fraction=0.2, image_size=64):
             that does not fit.
         NotImplementedError: the set is on this machine in another file format than array_record.
     """
-    _data.check_image_size(image_size)
     builder, skip_decoding = _builder(dataset)
     image, label = _check_features(dataset, builder.info)
     channels = 1 if builder.info.features[image].shape[-1] == 1 else 3

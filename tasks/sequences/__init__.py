@@ -17,13 +17,12 @@ SEQUENCE = stages
 """
 
 import dataclasses
-import inspect
 from typing import NamedTuple
 
 import numpy as np
 
 import tasks
-from engine import variants
+from engine import checks, draws, variants
 
 __all__ = ["LoadedSequence", "Stage", "load", "names", "permuted", "split"]
 
@@ -69,15 +68,8 @@ def load(name, *, validation=0.1, seed=0, **options):
         >>> len(sequence), sequence[1].classes, sorted(set(sequence[1].y_test.tolist()))
         (5, 10, [2, 3])
     """
-    stages = variants.load(__name__, name, "SEQUENCE")
-    known = list(inspect.signature(stages).parameters)[1:]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(
-            f"Expected only options that the sequence {name!r} has ({', '.join(known) or 'it has none'}), "
-            f"received {', '.join(unknown)}."
-        )
-    stages = stages(seed, **options)
+    stages, seed = variants.load(__name__, name, "SEQUENCE"), checks.whole(0)("seed", seed)
+    stages = stages(seed, **checks.options(f"the sequence {name!r}", stages, options, leaving=1))
     bases = {task: tasks.load(task, validation=validation, seed=seed) for task in {stage.task for stage in stages}}
     return LoadedSequence(name, stages, bases)
 
@@ -168,8 +160,8 @@ def permuted(task, pixels, tasks, seed):
     Raises:
         ValueError: fewer than one task.
     """
-    _check_count("tasks", tasks)
-    random = np.random.default_rng([seed, pixels])
+    checks.whole()("tasks", tasks)
+    random = draws.generator(seed, "permutations", pixels)
     return [Stage(task), *(Stage(task, pixels=random.permutation(pixels)) for _ in range(tasks - 1))]
 
 
@@ -184,13 +176,8 @@ def split(task, classes, labels_per_task):
     Raises:
         ValueError: labels that cannot be shared out evenly.
     """
-    _check_count("labels_per_task", labels_per_task)
+    checks.whole()("labels_per_task", labels_per_task)
     if classes % labels_per_task:
         raise ValueError(f"Expected labels_per_task to divide {classes}, received {labels_per_task!r}.")
     starts = range(0, classes, labels_per_task)
     return [Stage(task, labels=tuple(range(start, start + labels_per_task))) for start in starts]
-
-
-def _check_count(name, value):
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Expected {name} to be a whole number of at least 1, received {value!r}.")

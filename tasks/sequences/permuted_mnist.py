@@ -5,10 +5,11 @@ References:
     https://arxiv.org/abs/1312.6211, 2013.
 """
 
+from engine import checks
 from tasks import sequences
 
 
-def stages(seed, tasks=10, permutations=None):
+def stages(seed, tasks=10, permutations: checks.optional(checks.whole(0)) = None):
     """Draw `tasks - 1` orders of the 784 pixels: from the run's seed, or the same for all runs from `permutations`."""
     return sequences.permuted("mnist", 28 * 28, tasks, seed if permutations is None else permutations)
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import variants
-from tasks.texts._models import Language, language, one_position
+from tasks.texts._models import Language, check_options, language, one_position
 
-__all__ = ["Language", "LoadedText", "language", "load", "names", "one_position", "read"]
+__all__ = ["Language", "LoadedText", "check_options", "language", "load", "names", "one_position", "read"]
 
 HELD_OUT = 0.1
 
@@ -42,18 +42,18 @@ class LoadedText(NamedTuple):
     train: np.ndarray
     held_out: np.ndarray
 
-    def draw(self, sequences, seed):
+    def draw(self, sequences, random):
         """Draw sequences from anywhere in the training part.
 
         Args:
             sequences: int.
-            seed: int or list of int.
+            random: numpy.random.Generator. Decides where they begin.
 
         Returns:
             x: int32 array (sequences, length).
             y: int32 array (sequences, length). What comes next at each place.
         """
-        starts = np.random.default_rng(seed).integers(0, len(self.train) - self.length, sequences)
+        starts = random.integers(0, len(self.train) - self.length, sequences)
         return _sequences(self.train, starts, self.length)
 
     def evaluated(self, sequences):

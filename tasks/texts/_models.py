@@ -1,11 +1,14 @@
 """Causal language models as Keras models from tokens to logits."""
 
+import inspect
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+from engine import checks
 
 
 class Language(NamedTuple):
@@ -51,14 +54,31 @@ def language(model="gpt", **options):
         ImportError: a preset, and KerasHub is not installed.
         ValueError: a folder that holds no preset; options that a preset does not have.
     """
+    options = check_options(model, options)
     if model == "gpt":
         return Language("gpt", 256, _bytes, lambda length: gpt(length, **options), pretrained=False)
-    if options:
-        raise ValueError(f"Expected no options for the preset {str(model)!r}, received {', '.join(options)}.")
     return _preset(str(model))
 
 
-def gpt(length, blocks=2, width=128, heads=4, vocabulary=256):
+def check_options(model, options):
+    """Return the options of a language model, each in its one form.
+
+    Raises:
+        ValueError: options that it does not have, or values that they cannot have.
+    """
+    if model != "gpt":
+        if options:
+            raise ValueError(f"Expected no options for the preset {str(model)!r}, received {', '.join(options)}.")
+        return {}
+    options = checks.options("the model 'gpt'", gpt, options, leaving=1)
+    defaults = inspect.signature(gpt).parameters
+    width, heads = (options.get(name, defaults[name].default) for name in ("width", "heads"))
+    if width < heads:
+        raise ValueError(f"Expected a width of at least the number of heads, received width={width}, heads={heads}.")
+    return options
+
+
+def gpt(length, blocks=2, width=128, heads=4, vocabulary: checks.whole(256) = 256):
     """Build a small GPT: pre-normalised blocks of causal attention and a fourfold dense layer.
 
     Args:

@@ -6,29 +6,6 @@ from keras import layers
 import aggregation
 from engine import backend, structure, variants
 
-IMAGE, SEQUENCE = (6, 6, 2), (5, 4)
-
-
-@pytest.mark.parametrize(
-    "layer, shape, axes",
-    [
-        (layers.Dense(3), (4,), {"kernel": (1,), "bias": (0,)}),
-        (layers.Conv1D(3, 2), SEQUENCE, {"kernel": (2,), "bias": (0,)}),
-        (layers.Conv2D(3, 2), IMAGE, {"kernel": (3,), "bias": (0,)}),
-        (layers.Conv2DTranspose(3, 2), IMAGE, {"kernel": (2,), "bias": (0,)}),
-        (layers.DepthwiseConv2D(2, depth_multiplier=3), IMAGE, {"kernel": (2, 3), "bias": (0,)}),
-        (layers.SeparableConv2D(3, 2), IMAGE, {"depthwise_kernel": (2, 3), "pointwise_kernel": (3,), "bias": (0,)}),
-        (layers.EinsumDense("abc,cde->abde", (5, 2, 3), bias_axes="de"), SEQUENCE, {"kernel": (1, 2), "bias": (0, 1)}),
-        (layers.BatchNormalization(), IMAGE, {"gamma": (0,), "beta": (0,)}),
-        (layers.LayerNormalization(axis=(1, 2)), SEQUENCE, {"gamma": (0, 1), "beta": (0, 1)}),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, layers.Layer) else "",
-)
-def test_output_axes_tell_units_apart(layer, shape, axes):
-    parts = structure.parts(keras.Sequential([keras.Input(shape), layer]))
-    assert {part.role: structure.output_axes(part) for part in parts} == axes
-    assert all(part.layer is layer for part in parts)
-
 
 def test_parts_of_nested_layers_belong_to_the_innermost():
     inner = keras.Sequential([keras.Input((5, 4)), layers.Dense(4, name="deep")])
@@ -38,7 +15,7 @@ def test_parts_of_nested_layers_belong_to_the_innermost():
     parts = structure.parts(keras.Model(tokens, layers.Dense(2)(hidden)))
     owners = [part.layer.name for part in parts]
     assert owners[1:9:2] == ["query", "key", "value", "attention_output"] and "deep" in owners
-    assert parts[0].role == "embeddings" and structure.output_axes(parts[0]) == (1,)
+    assert parts[0].role == "embeddings"
     assert not any(structure.is_convolution_kernel(part) for part in parts)
 
 

@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 
 import importance
+from engine import wrapper
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
 
@@ -75,7 +76,7 @@ class Case:
     def _train(self):
         """Train with everything tracked; keep the weights after every step."""
         model = self.model
-        optimizer = importance.Tracked(keras.optimizers.Adam(0.02), importance.names())
+        optimizer = importance.Tracked(wrapper.Summed(keras.optimizers.Adam(0.02)), importance.names())
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         self.path, others = [plain.values(model.trainable_variables)], plain.values(model.non_trainable_variables)
 

@@ -348,7 +348,7 @@ def test_names_and_options():
     assert importance.load("mas:outputs=logits") == importance.load("mas", outputs="logits")
     with pytest.raises(ValueError, match=r"importance/ \(adam_second_moment, .*received 'fischer'"):
         importance.load("fischer")
-    with pytest.raises(ValueError, match=r"options of the measure 'mas' to be among \['outputs'\], received output"):
+    with pytest.raises(ValueError, match=r"options that the measure 'mas' has \(outputs\), received output\. Did"):
         importance.load("mas", output="logits")
     with pytest.raises(ValueError, match="received 'logits'"):
         importance.load("mas:logits")
@@ -375,11 +375,11 @@ def score(name, case, x=None, y=None, **kwargs):
     "y, message",
     [
         (None, "needs labels"),
-        (np.zeros((12, 1), "int32"), r"shape \(12,\), received int32 of shape \(12, 1\)"),
+        (np.zeros((12, 2), "int32"), r"shape \(12,\), received int32 of shape \(12, 2\)"),
         (np.full(12, 3), "from 0 to 2 .* from 3 to 3"),
         (np.full(12, -1), "from -1 to -1"),
         (np.zeros(12, "float32"), "integer labels .*received float32"),
-        (np.zeros(11, "int32"), "as many labels as inputs.*received 12 and 11"),
+        (np.zeros(11, "int32"), "as many labels as inputs.*received 11 and 12"),
     ],
 )
 def test_labels_that_do_not_fit(y, message, dense_case):
@@ -389,8 +389,8 @@ def test_labels_that_do_not_fit(y, message, dense_case):
 
 def test_targets_that_do_not_fit():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
-    with pytest.raises(ValueError, match=r"shape of the model's outputs, \(4, 1\), received float32 of shape \(4,\)"):
-        importance.load("taylor").score(model, np.ones((4, 2)), np.ones(4))
+    with pytest.raises(ValueError, match=r"shape of the model's outputs, \(4, 1\), received float32 of shape \(4, 2\)"):
+        importance.load("taylor").score(model, np.ones((4, 2)), np.ones((4, 2)))
 
 
 def test_inputs_are_missing(dense_case):
@@ -422,15 +422,15 @@ def test_losses_whose_distribution_is_not_known(dense_case):
 
 def test_a_loss_that_does_not_say_whether_it_takes_logits():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    with pytest.raises(ValueError, match=r"keras\.losses\.Loss object.*received 'sparse"):
+    model.compile("sgd", lambda y, outputs: keras.ops.sum(outputs, axis=-1))
+    with pytest.raises(ValueError, match=r"keras\.losses\.Loss object.*received <function"):
         importance.load("fisher_empirical").score(model, np.ones((3, 2)), np.zeros(3, int))
     assert importance.load("magnitude").score(model)
 
 
 def test_activations_of_an_unknown_layer():
     model = keras.Sequential([keras.Input((4, 2)), layers.GRU(2), layers.Dense(2)])
-    with pytest.raises(ValueError, match=r"a GRUCell\. Use a measure of gradients"):
+    with pytest.raises(ValueError, match=r"a GRUCell in a loop\. Use a measure of gradients"):
         importance.load("wanda").score(model, np.ones((3, 4, 2)))
 
 

@@ -1,6 +1,9 @@
 """Folders of image files: what is read, in which order, and what cannot be read."""
 
+import io
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from PIL import Image
 
 import tasks
 from experiments import threshold_grid
+from tasks import _data
 
 COLOURS = {"b": (0, 0, 255), "a": (255, 0, 0), "C": (0, 255, 0)}
 
@@ -69,13 +73,86 @@ def test_what_is_no_image_of_a_class_is_passed_over(colours):
     assert np.array_equal(whole.x_train, again.x_train) and np.array_equal(whole.y_test, again.y_test)
 
 
-def test_grey_and_transparent_images_become_coloured(colours):
+def test_grey_and_black_and_white_images_become_coloured(colours):
     Image.new("L", (5, 5), 51).save(colours / "a" / "grey.png")
-    Image.new("RGBA", (5, 5), (51, 51, 51, 0)).save(colours / "a" / "transparent.png")
     Image.new("1", (5, 5), 1).save(colours / "a" / "bits.png")
     task = tasks.load("image_folder", folder=colours, test_folder=colours, image_size=4, validation="test")
     found = {tuple(np.round(image[0, 0] * 255)) for image in task.x_train[task.y_train == 1]}
     assert {(51, 51, 51), (255, 255, 255)} <= found
+
+
+def read_back(image, file_format="PNG", channels=3, size=4, **options):
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return _data.resized(file, "the image", size, channels)
+
+
+def palette(*colours):
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([value for colour in colours for value in colour])
+    return image
+
+
+@pytest.mark.parametrize(
+    "image, options, expected",
+    [
+        (Image.new("RGBA", (4, 4), (0, 0, 0, 0)), {}, [255, 255, 255]),
+        (Image.new("RGBA", (4, 4), (51, 0, 0, 255)), {}, [51, 0, 0]),
+        (Image.new("RGBA", (4, 4), (255, 0, 0, 51)), {}, [255, 204, 204]),
+        (Image.new("LA", (4, 4), (0, 0)), {}, [255, 255, 255]),
+        (Image.new("LA", (4, 4), (0, 204)), {}, [51, 51, 51]),
+        (palette((0, 0, 0), (255, 0, 0)), {}, [0, 0, 0]),
+        (palette((0, 0, 0), (255, 0, 0)), {"transparency": 0}, [255, 255, 255]),
+        (palette((0, 0, 0), (255, 0, 0)), {"transparency": b"\xcc\xff"}, [51, 51, 51]),
+        (Image.new("RGB", (4, 4), (0, 0, 0)), {"transparency": (0, 0, 0)}, [255, 255, 255]),
+        (Image.new("RGB", (4, 4), (0, 0, 0)), {"transparency": (1, 0, 0)}, [0, 0, 0]),
+        (Image.new("L", (4, 4), 0), {"transparency": 0}, [255, 255, 255]),
+        (Image.new("1", (4, 4), 0), {"transparency": 0}, [255, 255, 255]),
+    ],
+)
+def test_what_is_transparent_lies_on_white(image, options, expected):
+    assert (read_back(image, **options) == expected).all()
+    assert abs(int(read_back(image, channels=1, **options)[0, 0, 0]) - np.dot(expected, [0.299, 0.587, 0.114])) <= 1
+
+
+def test_images_for_print_keep_their_colours():
+    found = read_back(Image.new("RGB", (4, 4), (200, 50, 25)).convert("CMYK"), "JPEG")
+    np.testing.assert_allclose(found, np.broadcast_to([200, 50, 25], found.shape), atol=2)
+
+
+@pytest.mark.parametrize("mode, file_format", [("RGB", "JPEG"), ("L", "JPEG"), ("RGBA", "PNG"), ("P", "PNG")])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_camera_was_held(orientation, mode, file_format):
+    upright = np.zeros((8, 8), "uint8")
+    upright[:4] = 160
+    upright[:4, :4] = 255
+    # What the camera writes is turned or mirrored; EXIF says which way round the first row and column are.
+    written = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.T,
+        6: np.rot90(upright), 7: upright[::-1, ::-1].T, 8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    image = Image.fromarray(np.ascontiguousarray(written)).convert(mode)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    found = read_back(image, file_format, size=8, exif=exif)[..., 0]
+    np.testing.assert_allclose(found, upright, atol=20)  # JPEG rounds
+
+
+def test_colours_of_16_bits():
+    """Pillow keeps the upper half of each channel; a transparent colour of 16 bits would match no pixel."""
+
+    def chunk(kind, content):
+        whole = kind + content
+        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    def png(*more):
+        header, row = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0), b"\0" + struct.pack(">3H", 40000, 20000, 0) * 4
+        end = chunk(b"IDAT", zlib.compress(row * 4)) + chunk(b"IEND", b"")
+        return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(more) + end)
+
+    assert (_data.resized(png(), "the image", 4) == [40000 // 256, 20000 // 256, 0]).all()
+    with pytest.raises(ValueError, match=r"Expected the image to be .* its transparent colour is one of 16 bits"):
+        _data.resized(png(chunk(b"tRNS", struct.pack(">3H", 40000, 20000, 0))), "the image", 4)
 
 
 def test_folders_that_do_not_fit(colours, tmp_path, monkeypatch):
@@ -109,12 +186,12 @@ def test_files_that_do_not_fit(colours):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"image_size": 3}, "image_size to be a whole number of at least 4, received 3"),
+        ({"image_size": 3}, "image_size .* to be a whole number of at least 4, received 3"),
         ({"image_size": 8.0}, "received 8.0"),
-        ({"test_fraction": 0}, "test_fraction between 0 and 1 that splits 15 images .* received 0"),
+        ({"test_fraction": 0}, "test_fraction .* number between 0 and 1 .both excluded., received 0"),
         ({"test_fraction": 1.0}, "received 1.0"),
         ({"test_fraction": float("nan")}, "received nan"),
-        ({"test_fraction": 0.1}, "every label in both, received 0.1"),
+        ({"test_fraction": 0.1}, "between 0 and 1 that splits 15 images .* every label in both, received 0.1"),
         ({"test_fraction": None}, "received None"),
     ],
 )

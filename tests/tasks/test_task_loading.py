@@ -24,10 +24,10 @@ def test_labels_are_renumbered_in_the_order_given():
 @pytest.mark.parametrize(
     "name, labels, message",
     [
-        ("digits", [], r"two or more different ones, received \[\]"),
+        ("digits", [], r"a list of at least one, each once; received \[\]"),
         ("digits", [3], r"two or more different ones, received \[3\]"),
-        ("digits", 3, r"two or more different ones, received \[3\]"),
-        ("digits", [3, 5, 3], r"two or more different ones, received \[3, 5, 3\]"),
+        ("digits", 3, r"labels to be a list or None, received 3. Write \[3\]"),
+        ("digits", [3, 5, 3], r"each once; received \[3, 5, 3\]"),
         ("iris", [0, 3], r"the task 'iris' has \(\[0, 1, 2\]\), received \[3\] besides"),
         ("digits", ["3", "5"], r"received \['3', '5'\] besides"),
         ("function", [0, 1], r"labels=None for the regression task 'function'"),
@@ -69,9 +69,9 @@ def test_function():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"function": "sin"}, "one of sine, parabola, absolute, step, received 'sin'"),
-        ({"examples": 1}, "received examples=1, noise=0.05"),
-        ({"noise": -1.0}, "received examples=2000, noise=-1.0"),
+        ({"function": "sin"}, "one of 'sine', 'parabola', 'absolute', 'step', received 'sin'"),
+        ({"examples": 1}, "examples .* at least 2, received 1"),
+        ({"noise": -1.0}, "noise .* at least 0, received -1.0"),
     ],
 )
 def test_function_options_that_do_not_fit(options, message):
@@ -80,6 +80,7 @@ def test_function_options_that_do_not_fit(options, message):
 
 
 X, Y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+WITH_ONE_INFINITY = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, np.inf], [0.0, 0.0]])
 
 
 @pytest.mark.parametrize(
@@ -88,12 +89,35 @@ X, Y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
         (X[:3], Y, 2, r"as many inputs as labels, at least one; received shapes \(3, 2\) and \(4,\)"),
         (X[:0], Y[:0], 2, "at least one"),
         (X + 255, Y, 2, r"floats from 0 to 1; received float64 from 255.0 to 255.0"),
-        (X * np.nan, Y, 2, "floats from 0 to 1"),
-        (X.astype(int), Y, 2, "received int64"),
-        (X, Y + 1, 2, r"integer labels from 0 to 1 of shape \(4,\); received int64 from 1 to 2"),
-        (X, Y * 1.0, 2, "integer labels .* received float64"),
-        (X, np.eye(2)[Y], 2, r"integer labels .* of shape \(4, 2\)"),
-        (X, Y * 1.0, None, r"targets of shape \(4, 1\); received shape \(4,\)"),
+        (
+            X * np.nan,
+            Y,
+            2,
+            r"finite inputs; received NaN or infinity at 8 of 8 places, in 4 of 4 examples, .* x\[0, 0\]\. Replace",
+        ),
+        (WITH_ONE_INFINITY, Y, 2, r"NaN or infinity at 1 of 8 places, in 1 of 4 examples, the first at x\[2, 1\]"),
+        (X.astype(int), Y, 2, r"received int64\. Convert them"),
+        ({"a": X}, Y, 2, r"as many inputs as labels, .* shapes \(\) and \(4,\)"),
+        (
+            X,
+            Y + 1,
+            2,
+            r"integer labels from 0 to 1 of shape \(4,\); received int64 of shape \(4,\) from 1 to 2\. Write",
+        ),
+        (X, Y - 1, 2, r"from -1 to 0\. Write classes='counted'"),
+        (X, Y * 1.0, 2, r"integer labels .* received float64 .* write y.astype\(int\)"),
+        (X, [0.0, 1.0, np.nan, 1.0], 2, "from nan to nan, 1 of them NaN or infinite. Leave out examples without"),
+        (X, Y == 1, 2, r"integer labels .* received bool of shape \(4,\)\. Write classes='counted'"),
+        (X, np.array(["a", "b"])[Y], 2, r"integer labels .* received <U1 of shape \(4,\)\. Write classes='counted'"),
+        (X, np.eye(2)[Y], 2, r"integer labels .* of shape \(4, 2\) .* one-hot labels take y.argmax\(1\)"),
+        (X, Y[:, None], 2, r"integer labels .* of shape \(4, 1\) .* Write y.reshape\(-1\)"),
+        (X, Y, 3, "every label from 0 to 2; 2 never occurs. Write the number of labels that occur"),
+        (X, Y * 1.0, "counted", r"integers or names; received float64 .* write y.astype\(int\)"),
+        (X, np.eye(2)[Y], "counted", r"integers or names; .* one-hot labels take y.argmax\(1\)"),
+        (X, np.array(["a", None, "b", "a"]), "counted", "integers or names; received object"),
+        (X, Y * 0, "counted", "two or more different labels, received 0 alone"),
+        (X, Y * 1.0, None, r"targets of shape \(4, 1\); received float64 of shape \(4,\)"),
+        (X, np.array([[0.0], [np.inf], [1.0], [0.0]]), None, "finite targets .* 1 of them NaN or infinite"),
     ],
 )
 def test_a_task_that_breaks_the_contract(monkeypatch, x, y, classes, message):
@@ -101,6 +125,55 @@ def test_a_task_that_breaks_the_contract(monkeypatch, x, y, classes, message):
     monkeypatch.setattr(variants, "load", lambda *_: broken)
     with pytest.raises(ValueError, match=f"The training data of the task 'broken': .*{message}"):
         tasks.load("broken")
+
+
+def counted(monkeypatch, y_train, y_test):
+    """Make a task of twenty examples of each label, its classes counted."""
+    parts = [(np.linspace(0, 1, 20 * len(y))[:, None], np.tile(y, 20)) for y in (y_train, y_test)]
+    task = tasks.Task(read=lambda: (*parts[0], *parts[1]), models={}, classes="counted")
+    monkeypatch.setattr(variants, "load", lambda *_: task)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 1, 2], [1, 2, 3], [0, 2, 5], [-1, 1], [False, True], ["cat", "dog", "bird"], np.array(["b", "a"], object)],
+)
+def test_counted_labels_become_0_to_the_count_in_sorted_order(monkeypatch, labels):
+    counted(monkeypatch, labels, labels)
+    task = tasks.load("mine")
+    assert task.labels == tuple(sorted(labels)) and task.classes == len(labels)
+    assert task.chance_loss == math.log(len(labels))
+    for y in (task.y_train, task.y_validation, task.y_test):
+        assert y.dtype == np.int32 and np.bincount(y).tolist() == [len(y) // len(labels)] * len(labels)
+    order = [task.labels.index(label) for label in labels]
+    assert tasks.load("mine", validation="test").y_test[: len(labels)].tolist() == order
+    chosen = [int(label) if isinstance(label, bool) else label for label in (labels[1], labels[0])]
+    kept = tasks.load("mine", labels=chosen, validation="test")
+    assert kept.labels == (labels[1], labels[0]) and kept.y_test[:2].tolist() == [1, 0]
+
+
+def test_counted_labels_without_gaps_are_the_same_data_as_they_were(monkeypatch):
+    counted(monkeypatch, [0, 1, 2], [0, 1])
+    digest = tasks.load("mine").digest
+    declared = variants.load()._replace(classes=3)
+    monkeypatch.setattr(variants, "load", lambda *_: declared)
+    assert tasks.load("mine").digest == digest and tasks.load("mine").labels == (0, 1, 2)
+
+
+def test_labels_that_training_does_not_have(monkeypatch):
+    counted(monkeypatch, ["a", "b"], ["b", "c"])
+    with pytest.raises(
+        ValueError, match=r"The test data .* labels that the training data have \('a', 'b'\), .* 'c' besi"
+    ):
+        tasks.load("mine", validation="test")
+    with pytest.raises(ValueError, match=r"has \(\['a', 'b'\]\), received \['d'\] besides"):
+        counted(monkeypatch, ["a", "b"], ["b"])
+        tasks.load("mine", labels=["a", "d"])
+
+
+def test_labels_of_the_tasks_here():
+    assert tasks.load("digits", labels=[8, 3]).labels == (8, 3) and tasks.load("iris").labels == (0, 1, 2)
+    assert tasks.load("function").labels is None
 
 
 def test_uint8_inputs_are_divided_by_255(fake):
@@ -128,11 +201,17 @@ def test_models_of_your_own():
     [
         (lambda: model((64,), 2), r"one input of shape \(None, 8, 8, 1\) .* received \(None, 64\)"),
         (lambda: model((8, 8, 1), 10), r"one output of shape \(None, 2\) .* received \(None, 10\)"),
-        (
-            lambda: model((8, 8, 1), 2, activation="softmax"),
-            r"logits, received one that ends in a softmax \(layer 'dense",
+        *(
+            (lambda ends=ends: ends(model((8, 8, 1), 2)), "outputs logits, received one that gives probabilities")
+            for ends in (
+                lambda m: model((8, 8, 1), 2, activation="softmax"),
+                lambda m: keras.Sequential([m, keras.layers.Softmax()]),
+                lambda m: keras.Sequential([m, keras.Sequential([keras.layers.Softmax()]), keras.layers.Dropout(0.1)]),
+                lambda m: keras.Model(m.inputs[0], keras.ops.softmax(m.layers[-1].output)),
+                lambda m: keras.Sequential([m, keras.layers.Lambda(keras.ops.softmax)]),
+                lambda m: model((8, 8, 1), 2, activation="sigmoid"),
+            )
         ),
-        (lambda: keras.Sequential([model((8, 8, 1), 2), keras.layers.Softmax(name="end")]), "softmax .layer 'end'"),
         (lambda: keras.Sequential([keras.layers.Dense(2)]), r"knows its input shape, .*Input\(shape=\(8, 8, 1\)\)"),
         (lambda: keras.Sequential, "Expected a keras.Model that knows its input shape"),
         (lambda: keras.Model([keras.Input((8, 8, 1)), (x := keras.Input((2,)))], x), r"one input .*, \(None, 2\)"),

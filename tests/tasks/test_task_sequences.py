@@ -104,7 +104,7 @@ def test_split_shares_out_the_labels_and_keeps_their_numbers(labels_per_task):
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("permuted_digits", {"tasks": 0}, "tasks to be a whole number of at least 1, received 0"),
+        ("permuted_digits", {"tasks": 0}, "tasks .* to be a whole number of at least 1, received 0"),
         ("permuted_digits", {"tasks": 2.5}, "received 2.5"),
         (
             "permuted_digits",

@@ -37,7 +37,7 @@ def test_the_fraction_held_out(builder):
     builder.splits = {"train": np.arange(30) % 3}
     assert counts(load(test_fraction=0.4)) == [[6, 6, 6], [4, 4, 4]]
     assert np.array_equal(load().x_test, load().x_test)
-    with pytest.raises(ValueError, match=r"test_fraction between 0 and 1 .* received 2"):
+    with pytest.raises(ValueError, match=r"test_fraction .* number between 0 and 1 .* received 2"):
         load(test_fraction=2)
 
 
@@ -96,10 +96,14 @@ def test_a_damaged_image(builder, monkeypatch):
 
 def test_a_test_split_without_labels(builder):
     builder.splits["test"] = np.full(9, -1)
-    with pytest.raises(ValueError, match="test data of the task 'tfds': expected integer labels from 0 to 2"):
+    with pytest.raises(
+        ValueError, match=r"test data of the task 'tfds': expected labels .* have \(0, 1, 2\), received -1"
+    ):
         load()
 
 
 def test_image_size(builder):
-    with pytest.raises(ValueError, match="image_size to be a whole number of at least 4, received '64'"):
+    with pytest.raises(
+        ValueError, match="image_size of the task 'tfds' to be a whole number of at least 4, received '64'"
+    ):
         tasks.load("tfds", image_size="64")

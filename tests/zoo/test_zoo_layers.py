@@ -1,0 +1,10 @@
+"""Every measure agrees with the plain loop on layers of every kind, or refuses in one sentence."""
+
+import pytest
+import zoo
+import zoo_layers
+
+
+@pytest.mark.parametrize("entry", zoo.of(zoo_layers))
+def test_every_measure_agrees_or_refuses(entry, complaints):
+    assert not complaints(entry)

@@ -1,0 +1,10 @@
+"""Every measure agrees with the plain loop on models and objectives of every kind, or refuses in one sentence."""
+
+import pytest
+import zoo
+import zoo_models
+
+
+@pytest.mark.parametrize("entry", zoo.of(zoo_models))
+def test_every_measure_agrees_or_refuses(entry, complaints):
+    assert not complaints(entry)
