@@ -9,6 +9,9 @@ Three ways to the same numbers, on MNIST:
   and a TensorFlow graph is taken);
 * eager: the same without compiling.
 
+Then what it costs to hold the layers' local rules against the gradient of the whole model, which is done once for each
+network, beside the first score of a network (which compiles) and a further one.
+
 The loops are timed on the first `--loop` and `--eager` examples and scaled up; all three alternate, and the median of
 the rounds is taken. Peak memory is the process's high-water mark; each model runs in a process of its own.
 """
@@ -76,6 +79,32 @@ def compare(given):
             f"{plain / mine:10.1f}  {extra:14.0f}",
             flush=True,
         )
+    guard(given, model, x, y, task.loss)
+
+
+def guard(given, model, x, y, loss):
+    """Time the check of the local rules on networks that are new, beside their first score and a further one."""
+    import keras
+
+    import importance
+    from engine import per_example
+
+    measure, seconds = importance.load("fisher_empirical"), {"check": [], "first": [], "further": []}
+    for _ in range(given.rounds):
+        fresh = keras.models.clone_model(model)
+
+        def score(fresh=fresh):
+            measure.score(fresh, x, y, loss=loss, examples=None)
+
+        seconds["check"].append(timing.seconds(per_example.paths, fresh, x))
+        seconds["first"].append(timing.seconds(score))
+        seconds["further"].append(timing.seconds(score))
+    check, first, further = (sorted(times)[len(times) // 2] for times in seconds.values())
+    print(
+        f"{given.models:5} check of the rules {check:.3f} s, once a network: {check / (check + first):.1%} of its "
+        f"first score ({check + first:.2f} s, compiling included); a further one takes {further:.2f} s",
+        flush=True,
+    )
 
 
 def loops(model, loss, transform, measure):
@@ -85,7 +114,7 @@ def loops(model, loss, transform, measure):
 
     from engine import backend, chunks, losses
 
-    objective = losses.squared_norm(True) if measure == "mas" else losses.objective(loss)
+    objective = losses.squared_norm(loss) if measure == "mas" else losses.objective(loss)
     function = ops.square if transform == "square" else ops.abs
 
     def add_one(totals, trainable, others, x, y):

@@ -13,7 +13,8 @@ import tempfile
 import pandas as pd
 
 from benchmarks import timing
-from experiments import crew, threshold_grid
+from experiments import threshold_grid
+from experiments.workers import processes, start
 
 
 def grid(out, given):
@@ -26,7 +27,7 @@ def grid(out, given):
 
 def with_processes(count, out, given):
     """Return the seconds that so many processes on this machine take."""
-    return timing.seconds(crew.together, grid(out, given), count)
+    return timing.seconds(processes.together, grid(out, given), count)
 
 
 def with_ray(out, given):
@@ -36,7 +37,7 @@ def with_ray(out, given):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
-        return timing.seconds(crew.start, grid(out, given), f"ray:{cluster.address}")
+        return timing.seconds(start.start, grid(out, given), f"ray:{cluster.address}")
     finally:
         cluster.shutdown()
 

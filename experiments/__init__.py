@@ -1,5 +1,6 @@
 """The loops of the project, their settings, and the files that hold their results."""
 
-from experiments.progress import status
+from experiments.storage.locks import Busy
+from experiments.storage.status import status
 
-__all__ = ["status"]
+__all__ = ["Busy", "status"]

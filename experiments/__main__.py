@@ -1,4 +1,4 @@
-"""Say how far the runs in a folder are: `python -m experiments data`."""
+"""Say how far the runs in a folder are, `python -m experiments data`, or list its `networks data`."""
 
 import sys
 
@@ -6,7 +6,22 @@ import experiments
 
 
 def main(folders):
-    """Print the status of all runs in some folders, and return the exit status."""
+    """Print the status of all runs in some folders, or their networks, and return the exit status."""
+    if folders[:1] == ["networks"]:
+        from experiments import networks
+
+        for folder in folders[1:] or ["data"]:
+            found = networks.table(folder)
+            if not len(found):
+                print("No networks yet.")
+                continue
+            print(found.to_string(index=False, float_format="{:.1f}".format))
+            print(
+                f"{found.megabytes.sum():,.1f} MB in {folder}/{networks.FOLDER}, {found.of_records.sum():,.1f} of them "
+                "records of the training, which a study with records=False does not make. A network whose folder is "
+                "removed is trained again when it is asked for."
+            )
+        return 0
     for folder in folders or ["data"]:
         try:
             found = experiments.status(folder)

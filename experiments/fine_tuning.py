@@ -5,10 +5,14 @@ penalty x strength x seed it is fine-tuned on the new text, and the perplexities
 them are recorded as it goes on. Plain fine-tuning (measure "none", strength 0) stands beside.
 """
 
+import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import math
+import pathlib
+import re
 import time
 import warnings
 from contextlib import contextmanager
@@ -17,14 +21,25 @@ import keras
 import numpy as np
 
 import importance
-from consolidation import ElasticWeightConsolidation, Stability, find
-from engine import backend, evaluation, structure, training, wrapper
-from experiments import importances, locks
-from experiments.checkpoints import Checkpoints
-from experiments.job import Job
-from experiments.sequential import ENDS, METER, Protection, file_name
-from experiments.settings import FineTuningSettings
-from experiments.store import Store, provenance
+from engine import backend, checks, draws, evaluation, structure, training, wrapper
+from experiments import optimizers, unfit
+from experiments.protection import (
+    CHECKS,
+    ENDS,
+    METER,
+    PENALTIES,
+    Learner,
+    Protection,
+    check_some,
+    hold,
+    meter,
+    protections,
+)
+from experiments.settings import Settings
+from experiments.storage import importances, locks
+from experiments.storage.checkpoints import Checkpoints
+from experiments.storage.store import SCHEMA, Store, provenance
+from experiments.study import Study, new_optimizer
 from tasks import texts
 
 KEY = ["measure", "penalty", "strength", "seed", "step"]
@@ -40,7 +55,95 @@ _AT_ONCE = 100
 """Steps of pretraining from one checkpoint to the next."""
 
 
-class FineTuning(Job):
+@dataclasses.dataclass(frozen=True)
+class FineTuningSettings(Settings):
+    """What a run of fine-tuning does. Measures, penalties, strengths and seeds are no part of its name.
+
+    Attributes:
+        old: str. The text that the model knows: a file in `tasks/texts/`, or the path of a text file.
+        new: str. The text that it is fine-tuned on, likewise.
+        model: str. "gpt", or a GPT-2 preset of KerasHub, by name or folder.
+        measures: tuple of str. Files in `importance/`, with options if wanted; none that watches training.
+        penalties: tuple of str. Among "plain", "stabilized" and "decoupled".
+        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        scaled: bool. Whether importances are divided by their mean over all weights, so that one grid of strengths
+            serves all measures.
+        sequence_length: int. Tokens.
+        batch_size: int. Sequences.
+        pretraining_steps: int or None. On the old text; None: 1500, or 0 for a preset.
+        pretraining_rate: float. Learning rate (Adam).
+        steps: int. Of fine-tuning.
+        every: int. Steps from one evaluation to the next; the last step is always one.
+        optimizer: str. A Keras optimizer's name, for fine-tuning.
+        learning_rate: float. Of it.
+        optimizer_options: dict. Further arguments of it.
+        examples: int. Sequences of the old text that measures look at.
+        per_token: bool. Whether an example is one token of a sequence; else the whole sequence, with the mean of its
+            tokens' losses.
+        evaluated: int. Sequences of each text's held-out part that losses are measured on.
+        model_options: dict. Of "gpt"; see `tasks.texts.language`.
+        seeds: tuple of int. Each with its own pretraining.
+    """
+
+    VARIED = frozenset({"seeds", "measures", "penalties", "strengths"})
+    NAMED_BY = ("about",)
+    CHECKS = (
+        Settings.CHECKS
+        | CHECKS
+        | {
+            **dict.fromkeys(("old", "new", "model"), checks.path),
+            "pretraining_steps": checks.optional(checks.whole(0)),
+        }
+    )
+
+    old: str = "prose"
+    new: str = "python"
+    model: str = "gpt"
+    measures: tuple = ()
+    penalties: tuple = PENALTIES
+    strengths: tuple = ()
+    scaled: bool = True
+    sequence_length: int = 64
+    batch_size: int = 32
+    pretraining_steps: int | None = None
+    pretraining_rate: float = 2e-3
+    steps: int = 150
+    every: int = 15
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    optimizer_options: dict = dataclasses.field(default_factory=dict)
+    examples: int = 512
+    per_token: bool = False
+    evaluated: int = 256
+    model_options: dict = dataclasses.field(default_factory=dict)
+    seeds: tuple = (0,)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_some(self)
+        chosen = optimizers.check(self.optimizer, self.optimizer_options)
+        object.__setattr__(self, "optimizer_options", chosen)
+        texts.check_options(self.model, self.model_options)
+        watching = [m for m in self.measures if importance.load(m).definition.observe is not None]
+        if watching:
+            raise ValueError(
+                f"Expected measures that need no record of the training, since the pretrained model is kept without "
+                f"one; received {', '.join(watching)}."
+            )
+
+    @property
+    def about(self):
+        """What the name begins with: the model, and what becomes of it."""
+        stems = [re.sub(r"[^A-Za-z0-9.]", "_", pathlib.Path(name).stem) for name in (self.model, self.old, self.new)]
+        return "{}-{}-to-{}".format(*stems)
+
+    @property
+    def checkpoints(self):
+        """The steps after which both texts are evaluated: every `every`, and the last."""
+        return sorted({*range(self.every, self.steps + 1, self.every), self.steps})
+
+
+class FineTuning(Study):
     """Runs of fine-tuning: settings, files, and compiled models.
 
     Args:
@@ -48,13 +151,13 @@ class FineTuning(Job):
         new: str or path. The text that it is fine-tuned on.
         model: str or path. "gpt", or a GPT-2 preset of KerasHub, by name or folder.
         out: str or path. The folder for the CSV, its settings file, `pretrained/` and `checkpoints/`.
-        **settings: see `experiments.settings.FineTuningSettings`.
+        **settings: see `FineTuningSettings`.
 
     Attributes:
         settings: FineTuningSettings.
-        store: experiments.store.Store. One row for each run and evaluation.
-        spread: experiments.store.Store. `<run>-importances.csv`: one row for each measure, seed and variable of the
-            pretrained model: what `kind` of layer has it, and the mean and the largest importance (not scaled).
+        store: experiments.storage.store.Store. One row for each run and evaluation.
+        spread: experiments.storage.store.Store. `<run>-importances.csv`: one row for each measure, seed and variable
+            of the pretrained model: what `kind` of layer has it, and the mean and the largest importance (not scaled).
         timings: dict. Seconds of the last `run` spent in "pretraining", "scoring", "training", "evaluating", and in
             "total".
 
@@ -66,50 +169,48 @@ class FineTuning(Job):
         OSError: a folder that cannot be written.
     """
 
-    PARTS = ("pretraining", "scoring", "training", "evaluating")
+    SETTINGS, KEY, COLUMNS = FineTuningSettings, KEY, COLUMNS
+    PARTS, PREPARED = ("pretraining", "scoring", "training", "evaluating"), False
 
     def __init__(self, old="prose", new="python", model="gpt", out="data/finetuning", **settings):
         self.settings = s = FineTuningSettings(old=old, new=new, model=model, **settings)
         self._language = texts.language(s.model, **s.model_options)
         self._old, self._new = (texts.load(text, self._language, s.sequence_length) for text in (s.old, s.new))
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        about = {key: value for key, value in s.as_dict().items() if key not in s.VARIED}
-        digests = {"old": self._old.digest, "new": self._new.digest}
-        about = {"settings": about, "data_sha256": digests, "measures_sha256": importance.digests()}
-        self.store = Store(out, s.name, COLUMNS, KEY, about)
+        self.open(out, data_sha256={"old": self._old.digest, "new": self._new.digest})
         self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY, run=s.name)
         self._tuners, self._scores, self._held_out = {}, {}, None
-        self.timings = dict.fromkeys(self.PARTS, 0.0)
 
     @property
     def stores(self):
-        """The files that rows go to; see `experiments.work`."""
+        """The files that rows go to; see `experiments.workers.desk`."""
         return [self.store, self.spread]
 
-    def wanted(self):
-        """Return the keys of all rows that were asked for: set of tuples of str."""
-        return {self.store.key_of(cell) for run in self._pairs() for cell in self._cells(*run)}
-
-    def trials(self):
-        """Return what is missing of each run: {name: [(protection, seed)] or []}."""
-        done = self.store.done
-        return {
-            f"{file_name(protection)}-seed-{seed}": [(protection, seed)]
-            if any(self.store.key_of(cell) not in done for cell in self._cells(protection, seed))
-            else []
-            for protection, seed in self._pairs()
-        }
-
-    def description(self):
-        """Return what another process needs to make the same runs: dict, as JSON knows it."""
-        return {"kind": "fine_tuning", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
+    def cells(self):
+        """List what is asked for: a trial is one run, a (protection, seed)."""
+        s = self.settings
+        for seed in s.seeds:
+            for protection in (UNPROTECTED, *protections(s)):
+                yield protection.trial(seed), (protection, seed), self._cells(protection, seed)
 
     def do(self, missing):
-        """Do the runs that are missing of a trial; see `trials`."""
-        for protection, seed in missing:
-            self.begun(protection)
+        """Do the runs that are missing of a trial."""
+        for (protection, seed), _ in missing:
+            self.begun(str(protection))
             self._run(protection, seed)
             self.finished()
+
+    def try_measures(self, measures):
+        """Score a model by each measure, before it is trained; return {measure: None, or why that failed}."""
+        found, seed = {}, self.settings.seeds[0]
+        model = self._language.build(self.settings.sequence_length) if measures else None
+        for measure in measures:
+            for examples in (min(unfit.EXAMPLES, self.settings.examples), self.settings.examples):
+                score = functools.partial(self._score, model, measure, seed, examples)
+                _, found[measure] = unfit.attempt(score, model)
+                if found[measure] is None:
+                    break
+        return found
 
     def pretrained(self, seed):
         """Return the weights that a seed's fine-tuning begins with: list of arrays, as `training.model_variables`.
@@ -117,11 +218,10 @@ class FineTuning(Job):
         They are trained once and kept in `<out>/pretrained/`, for all runs with the same model and old text.
         """
         steps = self._pretraining_steps()
-        keras.utils.set_random_seed(seed)
-        model = self._language.build(self.settings.sequence_length)
+        model = training.initial(lambda: self._language.build(self.settings.sequence_length), seed)
         if not steps:
             return training.values(training.model_variables(model))
-        kept = Checkpoints(self._kept / f"seed-{seed}")
+        kept = Checkpoints(self._kept / f"seed-{seed}", of={"trial": f"seed-{seed}", **self._pretraining()})
         with self._alone(f"seed-{seed}"), self.timed("pretraining"):
             reached, arrays = kept.latest(steps)
             if reached < steps:
@@ -132,7 +232,7 @@ class FineTuning(Job):
         """Score the pretrained model on the old text.
 
         The importances are kept beside the pretrained weights, `<measure>-seed-<seed>.npz`; see
-        `experiments.importances`.
+        `experiments.storage.importances`.
 
         Args:
             measure: str.
@@ -143,28 +243,31 @@ class FineTuning(Job):
         """
         if (measure, seed) not in self._scores:
             s = self.settings
-            named = file_name(Protection(measure, "tokens" if s.per_token else "sequences", s.examples))
-            path = self._kept / f"{named}-seed-{seed}.npz"
+            named = Protection(measure, "tokens" if s.per_token else "sequences", s.examples)
+            path = self._kept / f"{named.trial(seed)}.npz"
             model = self._language.build(s.sequence_length)
             start = self.pretrained(seed)
             training.assign(training.model_variables(model), start)
             digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in start)).hexdigest()
+            of = {
+                "trial": path.stem, **self._pretraining(), "measure": measure, "seed": seed, "weights_sha256": digest,
+                "measure_sha256": self.comes_from(measure)["measure_sha256"],
+            }  # fmt: skip
             with self._alone(path.stem), self.timed("scoring"):
-                found, about = importances.load(path) if path.exists() else (None, {})
-                if about.get("weights_sha256") != digest:
-                    found = self._score(model, measure, seed)
-                    about = {"measure": measure, "seed": seed, "weights_sha256": digest, "settings": s.as_dict()}
-                    importances.save(path, found, **about, **provenance())
+                found = importances.kept(path, of)
+                if found is None:
+                    found = self._score(model, measure, seed, s.examples)
+                    importances.save(path, found, **{**provenance(), **of, "settings": s.as_dict()})
             self._scores[measure, seed] = found
         return self._scores[measure, seed]
 
-    def _score(self, model, measure, seed):
+    def _score(self, model, measure, seed, examples):
         s = self.settings
-        x, y = self._old.draw(s.examples, [seed, s.examples])
+        x, y = self._old.draw(examples, draws.generator(seed, "scored sequences"))
         if s.per_token:
             model = texts.one_position(model)
-            places = np.random.default_rng([seed, s.sequence_length]).integers(0, s.sequence_length, s.examples)
-            x, y = np.concatenate([places[:, None], x], axis=1), y[np.arange(s.examples), places]
+            places = draws.generator(seed, "scored tokens").integers(0, s.sequence_length, examples)
+            x, y = np.concatenate([places[:, None], x], axis=1), y[np.arange(examples), places]
         return importance.load(measure).score(
             model, x.astype("int32"), y.astype("int32"), seed=seed, loss=self.loss, examples=None
         )
@@ -179,7 +282,7 @@ class FineTuning(Job):
             }
             for part, variable, score in zip(structure.parts(model), model.trainable_variables, scores, strict=True)
         ]  # fmt: skip
-        self.spread.append([row for row in rows if self.spread.key_of(row) not in self.spread.done])
+        self.spread.complete(rows)
 
     @contextmanager
     def _alone(self, name):
@@ -195,13 +298,18 @@ class FineTuning(Job):
     @property
     def _kept(self):
         """The folder of what depends on the pretraining alone."""
-        s = self.settings
-        about = [
-            self._old.digest, s.model, s.model_options, s.sequence_length, s.batch_size, self._pretraining_steps(),
-            s.pretraining_rate, backend.NAME,
-        ]  # fmt: skip
+        about = list(self._pretraining().values())
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
         return self.store.folder / "pretrained" / f"{self._language.name}-{self._old.name}-{digest}"
+
+    def _pretraining(self):
+        """Return what the pretraining of a seed comes from: dict, as JSON knows it."""
+        s = self.settings
+        return {
+            "data_sha256": self._old.digest, "model": s.model, "model_options": s.as_dict()["model_options"],
+            "sequence_length": s.sequence_length, "batch_size": s.batch_size, "steps": self._pretraining_steps(),
+            "pretraining_rate": s.pretraining_rate, "backend": backend.NAME, "schema": SCHEMA,
+        }  # fmt: skip
 
     def _pretraining_steps(self):
         asked = self.settings.pretraining_steps
@@ -216,8 +324,8 @@ class FineTuning(Job):
         ends = [*range(0, steps, _AT_ONCE), steps]
         for begin, end in itertools.pairwise(ends):
             if end > reached:
-                x, y = self._old.draw((end - begin) * s.batch_size, [seed, 0, end])
-                training.train(model, x, y, [end], s.batch_size, seed)
+                x, y = self._old.draw((end - begin) * s.batch_size, draws.generator(seed, "pretraining", end))
+                training.train(model, x, y, [end], s.batch_size, draws.number(seed, "pretraining"))
                 kept.save(end, training.state(model, optimizer))
         return training.state(model, optimizer)
 
@@ -226,12 +334,16 @@ class FineTuning(Job):
         s, started = self.settings, time.perf_counter()
         done = self.store.done
         tuner = self._tuner(protection.penalty)
-        importances_ = None
+        pretrained, importances_ = self.pretrained(seed), None
         if protection != UNPROTECTED:
+            scaled = functools.partial(self._scaled, protection.measure, seed)
+            importances_, why = unfit.attempt(scaled, tuner.model)
+            if why:
+                self._give_up(protection, seed, 0, why)
+                return
             self._record_spread(tuner.model, protection.measure, seed)
-            importances_ = self._scaled(protection.measure, seed)
-        tuner.begin(self.pretrained(seed), protection.strength, importances_)
-        kept = Checkpoints(self.store.folder / "checkpoints" / s.name / f"{file_name(protection)}-seed-{seed}")
+        tuner.begin(pretrained, protection.strength, importances_)
+        kept = self.checkpoints(protection.trial(seed), protection.measure)
         written = [c["step"] for c in self._cells(protection, seed) if self.store.key_of(c) in done]
         reached, arrays = kept.latest(max(written, default=0))
         if reached:
@@ -241,12 +353,12 @@ class FineTuning(Job):
         for before, step in itertools.pairwise([0, *s.checkpoints]):
             if step <= reached:
                 continue
-            x, y = self._new.draw((step - before) * s.batch_size, [seed, 1, step])
+            x, y = self._new.draw((step - before) * s.batch_size, draws.generator(seed, "fine-tuning", step))
             started = time.perf_counter()
             with self.timed("training"):
-                tuner.train(x, y, step, seed)
+                tuner.train(x, y, [step], seed)
             if not tuner.finite():
-                self._give_up(protection, seed, step)
+                self._give_up(protection, seed, step, f"weights are not finite at step {step}")
                 break
             if step not in written:
                 self._record(tuner, protection, seed, step, started)
@@ -270,11 +382,6 @@ class FineTuning(Job):
             self._tuners[penalty] = _Tuner(self._language.build(self.settings.sequence_length), self, penalty)
         return self._tuners[penalty]
 
-    def _pairs(self):
-        s = self.settings
-        protections = [Protection(m, p, v) for m in s.measures for p in s.penalties for v in s.strengths]
-        return [(protection, seed) for seed in s.seeds for protection in (UNPROTECTED, *protections)]
-
     def _cells(self, protection, seed):
         return [{**protection._asdict(), "seed": seed, "step": step} for step in (0, *self.settings.checkpoints)]
 
@@ -290,12 +397,11 @@ class FineTuning(Job):
         status = "ok" if np.isfinite(losses).all() else "losses are not finite"
         self._write(protection, seed, step, losses, tuner.stability(), time.perf_counter() - started, status)
 
-    def _give_up(self, protection, seed, step):
-        """Record that a run ended because its weights are no longer finite, with NaN for the steps that are left."""
-        reason = f"weights are not finite at step {step}"
-        warnings.warn(f"With {protection}, seed {seed}, {reason}; the run is recorded so.", stacklevel=2)
-        for left in (c for c in self.settings.checkpoints if c >= step):
-            self._write(protection, seed, left, [math.nan] * 2, Stability(*[math.nan] * len(METER)), math.nan, reason)
+    def _give_up(self, protection, seed, step, reason):
+        """Record why a run ended, with NaN for the steps that are left."""
+        warnings.warn(f"With {protection!r}, seed {seed}, {reason}; the run is recorded so.", stacklevel=2)
+        for left in (c for c in (0, *self.settings.checkpoints) if c >= step):
+            self._write(protection, seed, left, [math.nan] * 2, None, math.nan, reason)
 
     def _write(self, protection, seed, step, losses, stability, seconds, status):
         row = {
@@ -303,48 +409,25 @@ class FineTuning(Job):
             "new_text": self._new.name, **protection._asdict(), "seed": seed, "step": step,
             **dict(zip(("old_loss", "new_loss"), losses, strict=True)),
             **{f"{text}_perplexity": _exp(loss) for text, loss in zip(("old", "new"), losses, strict=True)},
-            **dict(zip(METER, (float(f"{value:.6g}") for value in stability), strict=True)),
+            **meter(stability),
             "seconds": round(seconds, 3), "status": status,
         }  # fmt: skip
-        if self.store.key_of(row) not in self.store.done:
-            self.store.append([row])
+        self.store.complete([row])
 
 
-class _Tuner:
-    """One compiled model and optimizer, used for all runs with one penalty."""
+class _Tuner(Learner):
+    """The learner of all runs with one penalty, and what measures its losses."""
 
     def __init__(self, model, runs, penalty):
         s = runs.settings
-        config = {"learning_rate": s.learning_rate, **s.optimizer_options}
-        optimizer = keras.optimizers.get({"class_name": s.optimizer, "config": config})
-        if penalty != "none":
-            kind = {} if penalty == "plain" else {penalty: True}
-            optimizer = ElasticWeightConsolidation(optimizer, 0.0, **kind)
-        else:
-            # Keras on TensorFlow squares the gradients of a token's occurrences one by one, not their sum, which Adam
-            # means; a wrapper adds them up, here as with a penalty.
-            optimizer = wrapper.OptimizerWrapper(optimizer)
-        self.model, self._optimizer, self._penalty = model, optimizer, find(optimizer)
-        self._batch_size = s.batch_size
-        training.compile_model(model, optimizer, runs.loss)
-        self._start = training.values(optimizer.variables)
+        # Keras on TensorFlow squares the gradients of a token's occurrences one by one, not their sum, which Adam
+        # means. It is given the sum, with a penalty and without.
+        optimizer = hold(wrapper.Summed(new_optimizer(s)), penalty)
+        super().__init__(model, optimizer, runs.loss, s.batch_size)
         self._held_out = runs.held_out()
         self._evaluator = evaluation.Evaluator(model, runs.loss, *self._held_out[0], s.batch_size)
         zeros = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
         self._nothing = self._evaluator.place(zeros)
-
-    def begin(self, weights, strength, importances_):
-        training.assign(training.model_variables(self.model), weights)
-        training.assign(self._optimizer.variables, self._start)
-        if self._penalty:
-            self._penalty.strength = strength
-            self._penalty.consolidate(importances_)
-
-    def train(self, x, y, step, seed):
-        if self._penalty:
-            self._penalty.restart_meter()
-        training.train(self.model, x, y, [step], self._batch_size, seed)
-        backend.copied(self._optimizer.iterations)  # wait until it is done
 
     def losses(self):
         """Return the mean loss of a token of the old and the new text, nats."""
@@ -354,18 +437,6 @@ class _Tuner:
             # At threshold 0 no weight is replaced.
             found.append(float(self._evaluator(self._nothing, self._nothing, [0.0]).loss[0]))
         return found
-
-    def finite(self):
-        return training.finite(training.values(self.model.trainable_variables))
-
-    def stability(self):
-        return self._penalty.stability() if self._penalty else Stability(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-
-    def state(self):
-        return training.state(self.model, self._optimizer)
-
-    def restore(self, arrays):
-        training.restore(self.model, self._optimizer, arrays)
 
 
 def _exp(loss):
@@ -386,7 +457,7 @@ def run(
     old="prose", new="python", model="gpt", out="data/finetuning", watch=None, progress=True, workers=1, gpus=0.0,
     **settings,
 ):  # fmt: skip
-    """Fine-tune with every protection, or do what is missing; see `FineTuning` and `Job.run`.
+    """Fine-tune with every protection, or do what is missing; see `FineTuning` and `Study.run`.
 
     Returns:
         pandas.DataFrame. One row for each run and evaluation; the same rows are in `<out>/<run name>.csv`.
@@ -398,3 +469,6 @@ def run(
         ```
     """
     return FineTuning(old, new, model, out, **settings).run(watch, progress, workers, gpus)
+
+
+STUDY = FineTuning

@@ -5,9 +5,8 @@ import numpy as np
 import pandas as pd
 
 import importance
-from consolidation import ElasticWeightConsolidation
 from engine import backend, evaluation, training
-from experiments.settings import PENALTIES
+from experiments.protection import PENALTIES, Learner, hold
 from tasks import sequences
 
 CONDITIONS = ((None, 1.5), (None, 2.5), (1.0, 500.0))
@@ -42,10 +41,13 @@ def run(
     """
     loaded = sequences.load(sequence, seed=seed)
     first, second = loaded[0], loaded[1]
-    keras.utils.set_random_seed(seed)
-    model = first.build_model()
-    _compile(model, keras.optimizers.SGD(rate), first.loss)
-    training.train(model, first.x_train, first.y_train, range(1, epochs + 1), batch_size, seed)
+    model = training.initial(first.build_model, seed)
+
+    def learner(optimizer):
+        # XLA takes longer to compile than these few steps take. On JAX there is nothing else.
+        return Learner(model, optimizer, first.loss, batch_size, xla=backend.NAME == "jax")
+
+    learner(keras.optimizers.SGD(rate)).train(first.x_train, first.y_train, range(1, epochs + 1), seed)
     scores = importance.load(measure).score(model, first.x_train, first.y_train, seed=seed)
     learnt = training.values(training.model_variables(model))
     accuracy = evaluation.Accuracy(model)
@@ -53,32 +55,23 @@ def run(
     rows = []
     for clip, largest in conditions:
         for penalty in penalties:
-            kind = {} if penalty == "plain" else {penalty: True}
-            strength = largest / rate / max(float(s.max()) for s in scores)
-            optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(rate, global_clipnorm=clip), strength, **kind)
-            training.assign(training.model_variables(model), learnt)
-            _compile(model, optimizer, first.loss)
-            optimizer.consolidate(scores)
+            held = learner(hold(keras.optimizers.SGD(rate, global_clipnorm=clip), penalty))
+            held.begin(learnt, largest / rate / max(float(s.max()) for s in scores), scores)
             about = {"clip": np.nan if clip is None else clip, "largest": largest, "penalty": penalty}
 
-            def note(epoch, logs, about=about, optimizer=optimizer):
+            def note(epoch, logs, about=about, held=held):
                 rows.append(
                     {
                         **about, "epoch": epoch - epochs, "loss": logs["loss"],
                         **{name: accuracy(test) for name, test in tests.items()},
                         "distance": _distance(training.values(model.trainable_variables), learnt, scores),
-                        "task_left": optimizer.stability().task_left,
+                        "task_left": held.stability().task_left,
                     }
                 )  # fmt: skip
 
             again = range(epochs + 1, 2 * epochs + 1)
-            training.train(model, second.x_train, second.y_train, again, batch_size, seed, note)
+            held.train(second.x_train, second.y_train, again, seed, note)
     return pd.DataFrame(rows)
-
-
-def _compile(model, optimizer, loss):
-    # XLA takes longer to compile than these few steps take. On JAX there is nothing else.
-    training.compile_model(model, optimizer, loss, xla=backend.NAME == "jax")
 
 
 def _distance(weights, anchors, scores):

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-import importance
+from engine import checks
 from experiments import sequential
-from experiments.settings import check_strengths
+from experiments.protection import CHECKS, STRENGTHS
 
 DECADES = tuple(float(10.0**power) for power in range(-2, 6))
 """Where an automatic search starts: for importances between those of Fisher and those of Synaptic Intelligence."""
 
 _LIMITS = (1e-9, 1e12)
+_PRECISION, _RATIO = checks.number(above=0), checks.number(above=1)
+_SEEDS = checks.several(checks.whole(0), least=0)
 
 
 class Found(NamedTuple):
@@ -72,12 +74,9 @@ def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.
         >>> found.strength, round(found.accuracy, 3), found.not_worse
         (10.0, 0.853, (10.0,))
     """
-    for name, value, least, most in (
-        ("precision", precision, 0, np.inf), ("ratio", ratio, 1, np.inf), ("confidence", confidence, 0, 1),
-    ):  # fmt: skip
-        if not least < value < most:
-            raise ValueError(f"Expected {name} between {least} and {most}, received {value!r}.")
-    automatic, seeds, known = isinstance(strengths, str), list(seeds), {}
+    precision, ratio = _PRECISION("precision", precision), _RATIO("ratio", ratio)
+    confidence = checks.number(above=0, below=1)("confidence", confidence)
+    automatic, seeds, known = isinstance(strengths, str), list(_SEEDS("seeds", seeds)), {}
     alive, count = _start(strengths, seeds)
     while True:
         _extend(known, evaluate, alive, seeds[:count])
@@ -96,16 +95,21 @@ def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.
     return _found(known, alive, leader, seeds[:count], confidence)
 
 
+def _checked(search_seeds, report_seeds, measures, penalties):
+    """Return seeds, measures and penalties as lists, checked."""
+    given = {"search_seeds": search_seeds, "report_seeds": report_seeds}
+    seeds = [list(_SEEDS(name, values)) for name, values in given.items()]
+    return *seeds, list(CHECKS["measures"]("measures", measures)), list(CHECKS["penalties"]("penalties", penalties))
+
+
 def _start(strengths, seeds):
     """Return the strengths that a search begins with (set), and with how many of its seeds."""
     automatic = isinstance(strengths, str)
     if automatic and strengths != "auto":
         raise ValueError(f"Expected strengths to be 'auto' or a list of numbers, received {strengths!r}.")
-    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
-        raise ValueError(f"Expected at least two seeds, each once, to compare strengths by; received {list(seeds)}.")
-    grid = set(DECADES) if automatic else set(check_strengths(strengths))
-    if not grid:
-        raise ValueError("Expected strengths to be 'auto' or a list of at least one, received an empty list.")
+    if len(seeds) < 2:
+        raise ValueError(f"Expected at least two seeds, to compare strengths by; received {list(seeds)}.")
+    grid = set(DECADES) if automatic else set(STRENGTHS("strengths", strengths))
     return grid, min(3, len(seeds)) if automatic else len(seeds)
 
 
@@ -211,11 +215,12 @@ def estimate(
         Estimate.
     """
     published = settings.get("protocol") == "published"
+    search_seeds, report_seeds, measures, penalties = _checked(search_seeds, report_seeds, measures, penalties)
     seeds, report_seeds = set(search_seeds), set() if published else set(report_seeds)
     runs = sequential.Sequential(sequence, model, out, seeds=sorted(seeds), **settings)
     done = sequential.summary(runs.store.frame()).reindex(columns=[*sequential.RUN])
     asked = missing = 0
-    pairs = [(importance.load(measure).name, penalty) for measure in measures for penalty in penalties]
+    pairs = [(measure, penalty) for measure in measures for penalty in penalties]
     for measure, penalty in [*pairs, *((end.measure, end.penalty) for end in sequential.ENDS)]:
         there = done[(done["measure"] == measure) & (done["penalty"] == penalty)]
         own = _own(strengths, measure, penalty) if (measure, penalty) in pairs else []
@@ -272,8 +277,8 @@ def run(
             and `experiments.sequential.run` raise. All of it before the first run.
     """
     published = settings.get("protocol") == "published"
-    search_seeds, report_seeds = list(search_seeds), list(report_seeds)
-    measures = [importance.load(measure).name for measure in measures]
+    search_seeds, report_seeds, measures, penalties = _checked(search_seeds, report_seeds, measures, penalties)
+    precision, ratio = _PRECISION("precision", precision), _RATIO("ratio", ratio)
     searched = {(m, p): _own(strengths, m, p) for m in measures for p in penalties}
     begun = [_start(own, search_seeds) for own in searched.values()]
     shared = sorted(set(search_seeds) & set(report_seeds))

@@ -180,7 +180,7 @@ class _Batch:
         self._ended = [None] * len(pairs)  # the optimizer's state of runs that are over
         start = []
         for (protection, seed), state in zip(pairs, carried, strict=True):
-            self._learner.begin(seed, protection.strength, state)
+            self._learner.begin(runs.new_weights(seed), protection.strength, carried=state)
             self._learner.restart()
             start.append(self._of_learner())
         self._states = _stacked(start)
@@ -262,13 +262,13 @@ class _Batch:
             if self._ended[place] is None:
                 if protected:
                     with runs.timed("scoring"):
-                        scores = self._scores(known, place, number)
+                        scores, why = self._scores(known, place, number)
                 found = [(on, *accuracies[on][place], "ok") for on in range(1, number + 1)]
                 spent = seconds + time.perf_counter() - begun
                 runs.write(protection, seed, number, found, learner.stability(), spent)
-                gone = protected and not training.finite(scores)
+                gone = protected and (why or not training.finite(scores))
                 if gone:
-                    runs.give_up(protection, seed, number, "importances")
+                    runs.give_up(protection, seed, number, "importances", why)
                 elif protected:
                     learner.protect(scores)
                 learner.restart()

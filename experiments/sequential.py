@@ -5,61 +5,118 @@ far says how well it is still known. Two ends stand beside them: no protection (
 tasks at once (measure "joint").
 """
 
-import re
+import dataclasses
 import time
 import warnings
-from typing import NamedTuple
 
-import keras
 import numpy as np
 
 import importance
-from consolidation import ElasticWeightConsolidation, Stability, find
-from engine import backend, evaluation, structure, training, wrapper
-from experiments import checkpoints, crew, replicas
-from experiments.job import Job
-from experiments.settings import SequentialSettings
-from experiments.store import Store
-from experiments.threshold_grid import custom_name, second_time
+from engine import checks, draws, evaluation, structure, training
+from experiments import optimizers, replicas, shared, unfit
+from experiments.protection import CHECKS, ENDS, METER, Learner, Protection, check_some, hold, meter, protections
+from experiments.settings import Settings, check_names
+from experiments.study import Study, new_optimizer, second_time
 from tasks import sequences
 
 KEY = ["measure", "penalty", "strength", "seed", "after_task", "on_task"]
 RUN = KEY[:4]
-METER = [f"ewc_{name}" for name in Stability._fields]
 COLUMNS = [
     "run", "sequence", "model", "tasks", *KEY, "validation_accuracy", "test_accuracy", *METER, "seconds", "status",
 ]  # fmt: skip
 
 
-class Protection(NamedTuple):
-    """What tells one run from another, beside its seed.
+PROTOCOLS = ("honest", "published")
+_NOT_COMPILED = {"seeds", "measures", "penalties", "strengths", "ends", "epochs", "replicas"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SequentialSettings(Settings):
+    """What a run of sequential learning does. Measures, penalties, strengths and seeds are no part of its name.
 
     Attributes:
-        measure: str. A measure, or "none" or "joint".
-        penalty: str. "plain", "stabilized", "decoupled" or "none".
-        strength: float.
+        sequence: str. A file in `tasks/sequences/`.
+        model: str. A name among the models of the sequence's first task, or "custom-<hash>" for one of the user's.
+        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits").
+        penalties: tuple of str. Among "plain", "stabilized" and "decoupled".
+        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        ends: bool. Whether to run the two ends too: strength 0 (measure "none") and all tasks at once ("joint").
+        epochs: int. For each task.
+        batch_size: int.
+        optimizer: str. A Keras optimizer's name.
+        learning_rate: float.
+        optimizer_options: dict. Further arguments of the optimizer.
+        protocol: str. "honest": a tenth of the training data is held out, so that strengths are chosen on it and
+            reported on the test data; every run starts with a new optimizer; a trajectory measure sees the task's own
+            gradient; `examples` are drawn from the training data. "published": all training data are trained on and
+            validation is on the test data; the optimizer's state goes on from the run of one seed to that of the next;
+            a trajectory measure sees the penalised gradient; `examples` are the last ones of the training data; Adam's
+            epsilon is 1e-8 if `optimizer_options` does not say otherwise. One thing is not as published: Synaptic
+            Intelligence is at least 0, as in its own paper, where theirs lets a negative one push a weight away.
+        examples: int or None. Training examples that measures look at; None: all.
+        decay: float. See `consolidation.ElasticWeightConsolidation`.
+        separate: bool. Likewise.
+        options: dict. Options of the sequence.
+        seeds: tuple of int. One run each; for the published protocol 0, 1, 2, ..., since what a run gives depends on
+            those before it.
+        replicas: int. How many runs go side by side, on JAX; see `experiments.replicas`. No part of the name: the runs
+            are the same.
+
+    References:
+        The published protocol: Kutalev and Lapina, https://arxiv.org/abs/2109.10021, 2021. Its strengths for the plain
+        penalty, which it writes without the 1/2, are half of those here; those for the stabilised one are the same.
     """
 
-    measure: str
-    penalty: str
-    strength: float
+    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "ends", "replicas"})
+    NAMED_BY = ("sequence", "model")
+    CHECKS = Settings.CHECKS | CHECKS | {"protocol": checks.choice(*PROTOCOLS), "decay": checks.number(0, 1)}
+
+    sequence: str
+    model: str
+    measures: tuple = ()
+    penalties: tuple = ("plain", "stabilized")
+    strengths: tuple = ()
+    ends: bool = True
+    epochs: int = 6
+    batch_size: int = 100
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    optimizer_options: dict = dataclasses.field(default_factory=dict)
+    protocol: str = "honest"
+    examples: int | None = 5000
+    decay: float = 1.0
+    separate: bool = False
+    options: dict = dataclasses.field(default_factory=dict)
+    seeds: tuple = (0,)
+    replicas: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        put = object.__setattr__
+        check_names("sequence", (self.sequence,), sequences.names())
+        check_some(self, needed=not self.ends)
+        put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
+        if self.protocol == "published" and list(self.seeds) != list(range(len(self.seeds))):
+            raise ValueError(
+                "Expected seeds 0, 1, 2, ... for the published protocol, in which the optimizer's state goes on from "
+                f"each run to the next; received {list(self.seeds)}. Give a range: the runs that are there are kept."
+            )
+        if self.protocol == "published" and self.optimizer.lower() == "adam":
+            put(self, "optimizer_options", {"epsilon": 1e-8, **self.optimizer_options})
 
 
-ENDS = (Protection("none", "none", 0.0), Protection("joint", "none", 0.0))
-
-
-class Sequential(Job):
+class Sequential(Study):
     """Runs of sequential learning: settings, files, and compiled models.
 
     Args:
         sequence: str. A file in `tasks/sequences/`.
         model: str, keras.Model, or a function without arguments that returns a new keras.Model.
         out: str or path. The folder for the CSV, its settings file and `checkpoints/`.
-        **settings: see `experiments.settings.SequentialSettings`.
+        **settings: see `SequentialSettings`.
 
     Attributes:
         settings: SequentialSettings.
-        store: experiments.store.Store.
+        store: experiments.storage.store.Store.
         timings: dict. Seconds of the last `run` spent reading "data", "training", "scoring", "evaluating", and in
             "total"; with replicas also in "moving" runs into the model and out of it.
 
@@ -71,36 +128,25 @@ class Sequential(Job):
     another, all seeds of one protection.
     """
 
+    SETTINGS, KEY, COLUMNS = SequentialSettings, KEY, COLUMNS
     PARTS = ("data", "training", "scoring", "evaluating")
 
     def __init__(self, sequence, model=None, out="data", **settings):
-        settings["sequence"] = sequence
-        own = not isinstance(model, (str, type(None)))
-        if own:
-            self._build = (lambda: keras.models.clone_model(model)) if isinstance(model, keras.Model) else model
-        self.settings = SequentialSettings(model=custom_name(self._build()) if own else model or "default", **settings)
         self._loaded = None
-        sequence = self.sequence_of(self.settings.seeds[0])
-        self._tasks, first = len(sequence), sequence.first
-        if model is None:
-            self.settings = SequentialSettings(model=first.models[0], **settings)
-        if not own:
-            self._build = lambda: first.build_model(self.settings.model)
-        trial = self._build()
+        first, self._build = self.choose(
+            model, lambda seed: self.sequence_of(seed).first, sequence=sequence, **settings
+        )
+        loaded, trial = self.sequence_of(self.settings.seeds[0]), self._build()
+        self._tasks = len(loaded)
         first.check_model(trial)
-        about = self.settings.as_dict()
-        about = {key: value for key, value in about.items() if key not in self.settings.VARIED}
-        self.store = Store(
-            out, self.settings.name, COLUMNS, KEY,
-            {
-                "settings": about, "classes": first.classes, "xla": structure.xla(trial),
-                "data_sha256": {task: base.digest for task, base in sorted(sequence.bases.items())},
-                "measures_sha256": importance.digests(),
-            },
-        )  # fmt: skip
+        self.open(out, classes=first.classes, xla=structure.xla(trial), data_sha256=_digests(loaded))
         self._learners, self._placed = {}, {}
+        of_learners = {name: v for name, v in self.settings.as_dict().items() if name not in _NOT_COMPILED}
+        self._compiled = shared.identity(
+            trial, first.loss, new_optimizer(self.settings), settings=of_learners, data=_digests(loaded),
+            seed=self.settings.seeds[0], xla=structure.xla(trial),
+        )  # fmt: skip
         self._replicas = replicas.Replicas(self)
-        self.timings = {}
 
     def seconds(self):
         """Say about how many seconds one run takes.
@@ -116,61 +162,66 @@ class Sequential(Job):
         protection = Protection(s.measures[0], s.penalties[0], 1.0) if s.measures else ENDS[0]
         x, y = sequence.examples(0, "train")
         learner = self.learner(protection, s.seeds[0])
-        learner.begin(s.seeds[0], protection.strength, None)
+        learner.begin(self.new_weights(s.seeds[0]), protection.strength)
         placed, tasks = self._examples(learner, sequence, 0, "test"), len(sequence)
-        steps = [(tasks * s.epochs, lambda: learner.train(x, y, [1], s.seeds[0], self.timed))]
+        steps = [(tasks * s.epochs, lambda: learner.train(x, y, [1], s.seeds[0]))]
         steps += [(tasks * (tasks + 1), lambda: learner.accuracy(placed))]
         if s.measures:
             steps += [(tasks - 1, lambda: self.scores(learner, protection, x, y, s.seeds[0]))]
         return sum(times * second_time(step) for times, step in steps)
 
-    def wanted(self):
-        """Return the keys of all rows that were asked for: set of tuples of str."""
-        return {self.store.key_of(cell) for run in self._pairs() for cell in _cells(*run, self._tasks)}
+    def cells(self):
+        """List what is asked for.
 
-    def trials(self):
-        """Return the runs that are missing of each trial: {name: [(protection, seed), ...]}.
-
-        A trial is one run; under the published protocol, in which one run goes on from another, all seeds of one
-        protection; with replicas, which are trained together, all runs.
+        A trial is one run, a (protection, seed); under the published protocol, in which one run goes on from another,
+        all seeds of one protection; with replicas, which are trained together, all runs.
         """
-        found, done = {}, self.store.done
         for protection, seed in self._pairs():
-            name = f"{file_name(protection)}-all" if self.carries else f"{file_name(protection)}-seed-{seed}"
-            runs = found.setdefault("replicas" if self.settings.replicas > 1 else name, [])
-            if any(self.store.key_of(cell) not in done for cell in _cells(protection, seed, self._tasks)):
-                runs.append((protection, seed))
-        return found
-
-    def description(self):
-        """Return what another process needs to make the same runs: dict, as JSON knows it.
-
-        Raises:
-            ValueError: a model of the user's, which has no name in the sequence.
-        """
-        if self.settings.model.startswith("custom-"):
-            raise ValueError(crew.NEEDS_A_NAME.format(model=self.settings.model))
-        return {"kind": "sequential", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
+            name = f"{protection.file_name}-all" if self.carries else protection.trial(seed)
+            trial = "replicas" if self.settings.replicas > 1 else name
+            yield trial, (protection, seed), _cells(protection, seed, self._tasks)
 
     def do(self, missing):
-        """Do the runs that are missing of a trial; see `trials`."""
-        self._done = self.store.done
+        """Do the runs that are missing of a trial."""
+        failed = self.unfit({protection.measure for (protection, _), _ in missing} - {"none", "joint"})
+        runs = []
+        for (protection, seed), _ in missing:
+            if protection.measure in failed:
+                self.give_up(protection, seed, 1, why=failed[protection.measure])
+                self.finished()
+            else:
+                runs.append((protection, seed))
         if self.settings.replicas > 1:
-            self._replicas.run(missing, self.finished)
+            self._replicas.run(runs, self.finished)
             return
-        for protection, seed in missing:
-            self.begun(protection)
+        for protection, seed in runs:
+            self.begun(str(protection))
             self._reach(protection, seed)
             self.finished()
+
+    def try_measures(self, measures):
+        """Score a new network by each measure, before it is trained; return {measure: None, or why that failed}."""
+        found, seed = {}, self.settings.seeds[0]
+        for measure in measures:
+            protection = Protection(measure, self.settings.penalties[0], 0.0)
+            x, y = self.sequence_of(seed).examples(0, "train")
+            learner = self.learner(protection, seed)
+            learner.begin(self.new_weights(seed), 0.0)
+            learner.restart()
+            unfit.stand_still(learner.model)
+            for part in (slice(unfit.EXAMPLES), slice(None)):
+                _, found[measure] = self.scores(learner, protection, x[part], y[part], seed)
+                if found[measure] is None:
+                    break
+        return found
 
     def _pairs(self):
         """List the (protection, seed) that were asked for, in the order in which they are to be run."""
         s = self.settings
-        protections = [Protection(m, p, v) for m in s.measures for p in s.penalties for v in s.strengths]
-        protections = [*(ENDS if s.ends else ()), *protections]
+        asked = [*(ENDS if s.ends else ()), *protections(s)]
         if self.carries:
-            return [(protection, seed) for protection in protections for seed in s.seeds]
-        return [(protection, seed) for seed in s.seeds for protection in protections]  # a seed's data are read once
+            return [(protection, seed) for protection in asked for seed in s.seeds]
+        return [(protection, seed) for seed in s.seeds for protection in asked]  # a seed's data are read once
 
     @property
     def carries(self):
@@ -187,6 +238,8 @@ class Sequential(Job):
         if self._loaded is None or self._loaded[0] != seed:
             validation = "test" if self.settings.protocol == "published" else 0.1
             loaded = sequences.load(self.settings.sequence, validation=validation, seed=seed, **self.settings.options)
+            if self.store:
+                self.store.check_data(_digests(loaded))
             self._loaded, self._placed = (seed, loaded), {}
         return self._loaded[1]
 
@@ -203,7 +256,7 @@ class Sequential(Job):
     def leading_to(self, protection, seed):
         """Return the seeds to run, up to this one, and the optimizer's state that the first of them goes on from."""
         seeds = self.settings.seeds
-        kept = self._checkpoints(file_name(protection))
+        kept = self.checkpoints(protection.file_name, protection.measure)
         first = seeds.index(seed)
         carried = None
         while first > 0 and carried is None:
@@ -214,17 +267,14 @@ class Sequential(Job):
 
     def keep(self, protection, seed, state):
         """Keep the optimizer's state at the end of a run, for the next seed."""
-        self._checkpoints(file_name(protection)).save(seed, state)
-
-    def _checkpoints(self, name):
-        return checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / name)
+        self.checkpoints(protection.file_name, protection.measure).save(seed, state)
 
     def _run(self, protection, seed, carried):
         """Train the sequence once; return the optimizer's state at its end."""
         with self.timed("data"):
             sequence = self.sequence_of(seed)
         learner = self.learner(protection, seed)
-        learner.begin(seed, protection.strength, carried)
+        learner.begin(self.new_weights(seed), protection.strength, carried=carried)
         train = self._train_at_once if protection.measure == "joint" else self._train_in_turn
         train(learner, sequence, protection, seed)
         return learner.optimizer_state()
@@ -242,7 +292,8 @@ class Sequential(Job):
             with self.timed("data"):
                 shares = [sequence.examples(k, "train", rows) for k, rows in enumerate(shares)]
                 x, y = (np.concatenate(arrays) for arrays in zip(*shares, strict=True))
-            learner.train(x, y, [epoch], seed, self.timed)
+            with self.timed("training"):
+                learner.train(x, y, [epoch], seed)
         if not learner.finite():
             self.give_up(protection, seed, tasks)
             return
@@ -251,7 +302,7 @@ class Sequential(Job):
     def mixed(self, seed, sizes):
         """Yield for every part of every epoch the rows of each task, of which there are as many as `sizes` says."""
         tasks = len(sizes)
-        random = np.random.default_rng([seed, tasks])
+        random = draws.generator(seed, "mixture of tasks")
         for _ in range(self.settings.epochs):
             orders = [random.permutation(size) for size in sizes]
             for part in range(tasks):
@@ -259,7 +310,7 @@ class Sequential(Job):
 
     def _train_in_turn(self, learner, sequence, protection, seed):
         s = self.settings
-        kept = self._checkpoints(f"{file_name(protection)}-seed-{seed}")
+        kept = self.checkpoints(protection.trial(seed), protection.measure)
         reached, arrays = kept.latest(self._written(protection, seed))
         if reached:
             learner.restore(arrays)
@@ -268,18 +319,19 @@ class Sequential(Job):
             with self.timed("data"):
                 x, y = sequence.examples(number - 1, "train")
             epochs = range((number - 1) * s.epochs + 1, number * s.epochs + 1)
-            learner.train(x, y, epochs, seed, self.timed)
+            with self.timed("training"):
+                learner.train(x, y, epochs, seed)
             if not learner.finite():
                 self.give_up(protection, seed, number)
                 return
             if number < len(sequence) and protection.measure != "none":
                 with self.timed("scoring"):
-                    scores = self.scores(learner, protection, x, y, seed)
+                    scores, why = self.scores(learner, protection, x, y, seed)
             self._record(learner, sequence, protection, seed, number, time.perf_counter() - started)
             if number < len(sequence):
                 if protection.measure != "none":
-                    if not training.finite(scores):
-                        self.give_up(protection, seed, number, "importances")
+                    if why or not training.finite(scores):
+                        self.give_up(protection, seed, number, "importances", why)
                         return
                     learner.protect(scores)
                 kept.save(number, learner.state())
@@ -287,24 +339,21 @@ class Sequential(Job):
 
     def _written(self, protection, seed):
         """Return the last task but the final one up to which all rows of a run are there."""
-        cells = _cells(protection, seed, self._tasks)
-        return (
-            min(
-                cell["after_task"]
-                for cell in cells
-                if cell["after_task"] == self._tasks or self.store.key_of(cell) not in self._done
-            )
-            - 1
-        )
+        cells, done = _cells(protection, seed, self._tasks), self.store.done
+        missing = [cell["after_task"] for cell in cells if self.store.key_of(cell) not in done]
+        return min([*missing, self._tasks]) - 1
 
     def scores(self, learner, protection, x, y, seed):
-        """Score every weight of a learner's model on the training examples of a task."""
+        """Score every weight of a learner's model on the training examples of a task; see `unfit.attempt`."""
         examples = self.settings.examples
         if self.settings.protocol == "published" and examples is not None:
             x, y, examples = x[-examples:], y[-examples:], None
-        return importance.load(protection.measure).score(
-            learner.model, x, y, seed=seed, loss=learner.loss, examples=examples
-        )
+
+        def score():
+            measure = importance.load(protection.measure)
+            return measure.score(learner.model, x, y, seed=seed, loss=learner.loss, examples=examples)
+
+        return unfit.attempt(score, learner.model)
 
     def kind(self, protection):
         """Return the penalty of a run and the measure that watches its training, if it does."""
@@ -315,9 +364,16 @@ class Sequential(Job):
         """Return the compiled model for a kind of runs; strengths and seeds share it."""
         key = self.kind(protection)
         if key not in self._learners:
-            first = self.sequence_of(seed).first
-            self._learners[key] = _Learner(self._build, first.loss, self.settings, *key)
+            loss, (penalty, watching) = self.sequence_of(seed).first.loss, key
+            measure = watching and importance.digests()[watching.partition(":")[0]]
+            self._learners[key] = shared.kept(
+                (self._compiled, *key, measure), lambda: _Learner(self._build, loss, self.settings, penalty, watching)
+            )
         return self._learners[key]
+
+    def new_weights(self, seed):
+        """Return the weights that the runs of a seed begin with: list of arrays, as `training.model_variables`."""
+        return training.values(training.model_variables(training.initial(self._build, seed)))
 
     def _record(self, learner, sequence, protection, seed, after, seconds):
         found = []
@@ -333,20 +389,19 @@ class Sequential(Job):
             self._placed[index, part] = learner.accuracy.place(*sequence.examples(index, part))
         return self._placed[index, part]
 
-    def give_up(self, protection, seed, number, what="weights"):
+    def give_up(self, protection, seed, number, what="weights", why=None):
         """Record that a run ended because its weights are no longer finite, with NaN for what is not written yet.
 
-        Weights that are finite but huge may have importances that are not: then it ended for those.
+        Weights that are finite but huge may have importances that are not: then it ended for those. Or the measure
+        cannot score the network: `why` says that.
         """
-        warnings.warn(
-            f"The {what} are no longer finite after task {number} with {protection}, seed {seed}; the run is "
-            "recorded so.",
-            stacklevel=2,
-        )
+        said = f"The measure {why}" if why else f"The {what} are no longer finite after task {number}"
+        warnings.warn(f"{said} with {protection!r}, seed {seed}; the run is recorded so.", stacklevel=2)
+        why = why or f"{what} are not finite after task {number}"
         nan = float("nan")
         for after in range(number, self._tasks + 1):
-            rows = [(on, nan, nan, f"{what} are not finite after task {number}") for on in range(1, after + 1)]
-            self.write(protection, seed, after, rows, Stability(*[nan] * len(METER)), nan)
+            rows = [(on, nan, nan, why) for on in range(1, after + 1)]
+            self.write(protection, seed, after, rows, None, nan)
 
     def write(self, protection, seed, after, found, stability, seconds):
         """Write the rows of one task learnt: found holds (on_task, validation accuracy, test accuracy, status)."""
@@ -354,101 +409,30 @@ class Sequential(Job):
         about = {
             "run": s.name, "sequence": s.sequence, "model": s.model, "tasks": self._tasks,
             **protection._asdict(), "seed": seed, "after_task": after, "seconds": round(seconds, 3),
-            **dict(zip(METER, (float(f"{value:.6g}") for value in stability), strict=True)),
+            **meter(stability),
         }  # fmt: skip
-        rows = [
+        self.store.complete(
             {**about, "on_task": on, "validation_accuracy": validation, "test_accuracy": test, "status": status}
             for on, validation, test, status in found
-        ]
-        missing = [row for row in rows if self.store.key_of(row) not in self._done]
-        self.store.append(missing)
-        self._done |= {self.store.key_of(row) for row in missing}
+        )
 
 
-class _Learner:
-    """One compiled model and optimizer, used for many runs."""
+class _Learner(Learner):
+    """The learner of runs with one penalty, whose measures watch training alike, and what tests it."""
 
     def __init__(self, build, loss, settings, penalty, measure):
-        self._build, self.loss, self._settings = build, loss, settings
-        config = {"learning_rate": settings.learning_rate, **settings.optimizer_options}
-        optimizer = keras.optimizers.get({"class_name": settings.optimizer, "config": config})
+        optimizer = new_optimizer(settings)
 
         def track(optimizer):
             return importance.Tracked(optimizer, [measure]) if measure else optimizer
 
-        def hold(optimizer):
-            kind = {} if penalty == "plain" else {penalty: True}
-            return ElasticWeightConsolidation(
-                optimizer, 0.0, decay=settings.decay, separate=settings.separate, **kind
-            )  # fmt: skip
+        def held(optimizer):
+            return hold(optimizer, penalty, decay=settings.decay, separate=settings.separate)
 
-        if penalty != "none":
-            # The published code lets a trajectory measure see the penalised gradient.
-            optimizer = hold(track(optimizer)) if settings.protocol == "published" else track(hold(optimizer))
-        self.model, self._optimizer = build(), optimizer
-        self._penalty = find(optimizer)
-        self._tracked = next((o for o in wrapper.unwrapped(optimizer) if isinstance(o, importance.Tracked)), None)
-        training.compile_model(self.model, optimizer, loss)
-        self._start = training.values(optimizer.variables)
+        # The published code lets a trajectory measure see the penalised gradient.
+        optimizer = held(track(optimizer)) if settings.protocol == "published" else track(held(optimizer))
+        super().__init__(build(), optimizer, loss, settings.batch_size)
         self.accuracy = evaluation.Accuracy(self.model)
-
-    def begin(self, seed, strength, carried):
-        """Put new weights into the model and the optimizer back to its start, or to the state of an earlier run."""
-        keras.utils.set_random_seed(seed)
-        fresh = self._build()
-        training.assign(training.model_variables(self.model), training.values(training.model_variables(fresh)))
-        training.assign(self._optimizer.variables, self._start)
-        if carried is not None:
-            training.assign(wrapper.unwrapped(self._optimizer)[-1].variables, carried)
-        if self._penalty:
-            self._penalty.strength = strength
-
-    def optimizer_state(self):
-        """Copy the state of the innermost optimizer, without importances, anchors and records.
-
-        It is what the next run goes on from; that of an explosion would be the end of all later ones, so the next
-        begins anew.
-        """
-        state = training.values(wrapper.unwrapped(self._optimizer)[-1].variables)
-        return state if training.finite(state) else self._start[-len(state) :]
-
-    def state(self):
-        """Copy all that a run has changed so far."""
-        return training.state(self.model, self._optimizer)
-
-    def restore(self, arrays):
-        """Put back what `state` copied."""
-        training.restore(self.model, self._optimizer, arrays)
-
-    def restart(self):
-        """Let the measure and the meter begin anew, as a new task does."""
-        if self._tracked:
-            self._tracked.restart()
-        if self._penalty:
-            self._penalty.restart_meter()
-
-    def variables(self):
-        """List what training changes: weights, the model's other variables, the optimizer's, and its metrics'."""
-        model = self.model
-        return [
-            model.trainable_variables, model.non_trainable_variables, self._optimizer.variables,
-            model.metrics_variables,
-        ]  # fmt: skip
-
-    def train(self, x, y, epochs, seed, timed):
-        self.restart()
-        with timed("training"):
-            training.train(self.model, x, y, epochs, self._settings.batch_size, seed)
-            backend.copied(self._optimizer.iterations)  # wait until it is done
-
-    def protect(self, importances):
-        self._penalty.consolidate(importances)
-
-    def finite(self):
-        return training.finite(training.values(self.model.trainable_variables))
-
-    def stability(self):
-        return self._penalty.stability() if self._penalty else Stability(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def run(sequence, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
@@ -515,15 +499,17 @@ def _transfer(matrix, tasks):
     return found
 
 
+def _digests(sequence):
+    return {task: base.digest for task, base in sorted(sequence.bases.items())}
+
+
 def _cells(protection, seed, tasks):
-    """Yield the keys of a run's rows."""
-    for after in range(tasks if protection.measure == "joint" else 1, tasks + 1):
-        for on in range(1, after + 1):
-            yield {**protection._asdict(), "seed": seed, "after_task": after, "on_task": on}
+    """List the keys of a run's rows."""
+    return [
+        {**protection._asdict(), "seed": seed, "after_task": after, "on_task": on}
+        for after in range(tasks if protection.measure == "joint" else 1, tasks + 1)
+        for on in range(1, after + 1)
+    ]
 
 
-def file_name(protection):
-    """Name the files of a protection; different strengths have different names."""
-    strength = f"{protection.strength:g}"
-    strength = strength if float(strength) == protection.strength else repr(protection.strength)
-    return re.sub(r"[^\w.,=+-]", "-", f"{protection.measure}-{protection.penalty}-{strength}")
+STUDY = Sequential

@@ -1,39 +1,174 @@
-"""The main job: train, and at every checkpoint replace the least important weights and measure what is lost.
+"""The main job: replace the least important weights of a network and measure what is lost.
 
-For each seed and checkpoint, each measure x level x reduction x scope ranks the weights once; each threshold then
-replaces those that rank below it, and one row says what the validation loss became.
+For each network and checkpoint, each measure x level x reduction x scope ranks the weights once; each threshold then
+replaces those that rank below it, and one row says what the validation loss became. Networks are trained here, one for
+each seed (`experiments.trained_here`), or were trained elsewhere (`experiments.given`).
 """
 
+import dataclasses
+import difflib
 import hashlib
-import itertools
+import inspect
 import time
 import warnings
 from typing import NamedTuple
 
-import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 import aggregation
 import importance
 import tasks
 import thresholding
-from engine import evaluation, losses, structure, training
-from experiments import checkpoints, crew
+from engine import checks, chunks, evaluation, losses, structure, training
+from experiments import optimizers, parameters, unfit
 from experiments.agreement import Agreement
-from experiments.job import Job
-from experiments.settings import GridSettings
-from experiments.store import Store
+from experiments.given import Given
+from experiments.settings import Settings, a_measure, check_names
+from experiments.study import Study, second_time
+from experiments.trained_here import TrainedHere, watching
 from importance._evidence import Evidence
 
 KEY = ["seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold"]
 COLUMNS = [
     "run", "task", "model", "seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold",
     "replaced_fraction", "tie_fraction", "examples", "validation_loss", "validation_loss_stderr",
-    "validation_accuracy", "seconds", "status",
+    "validation_accuracy", "seconds", "network", "weights", "status",
 ]  # fmt: skip
 _SECONDS_BETWEEN_FIGURES = 5
-_TIMED_STEPS = 50  # of training, for an estimate
+_OF_TRAINING = (
+    "model", "epochs", "every", "batch_size", "optimizer", "learning_rate", "optimizer_options", "validation", "seeds",
+    "records",
+)  # fmt: skip
+_OF_A_NETWORK = ("task", "model", "network", "loss", "folds")
+
+
+def _thresholds(name, given):
+    if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+        return tuple(np.linspace(0, 1, checks.whole(2, 10**6)(name, given)).round(10).tolist())
+    values = tuple(abs(float(value)) for value in _FRACTIONS(name, given))  # of -0.0, 0.0
+    if list(values) != sorted(values):
+        raise ValueError(f"Expected {name} in ascending order, received {given!r}.")
+    return values
+
+
+_FRACTIONS = checks.several(checks.Check("fractions of the weights, from 0 to 1", checks.number(0, 1).take))
+
+
+@dataclasses.dataclass(frozen=True)
+class GridSettings(Settings):
+    """What a threshold grid does. The fields in `VARIED` are columns of its rows, or change none of them; all others
+    decide the run's name.
+
+    Attributes:
+        task: str. A file in `tasks/`; with a network that was trained elsewhere, also the name of the examples.
+        model: str. A name among the task's models, or "custom-<hash>" for a model of the user's; or the name of a
+            network that was trained elsewhere.
+        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all.
+        levels: tuple of str. Files in `aggregation/`.
+        reductions: tuple of str. How a group's importance comes from its members'.
+        scopes: tuple of str. "layer" and/or "model".
+        fill: str. "noise", "zero" or "initial".
+        thresholds: tuple of float, ascending, from 0 to 1. A whole number n means n of them, evenly spaced.
+        epochs: int. Length of the training.
+        every: int. Epochs from one checkpoint to the next; the last epoch is always one.
+        batch_size: int. Of the training.
+        optimizer: str. A Keras optimizer's name.
+        learning_rate: float.
+        optimizer_options: dict. Further arguments of the optimizer, such as {"weight_decay": 0.01}.
+        labels: tuple of int or None. The subset of labels; None: all.
+        validation: float or "test". Fraction of the training data held out, or the published protocol.
+        variables: "all" or tuple of str. Roles of the variables that take part: "kernel", "bias", "gamma", "beta".
+        examples: int or None. Training examples that measures look at; None: all.
+        scored_on: str. "training", or "validation" for the protocol that scores on the examples that are evaluated.
+        evaluated: int or None. Validation examples that losses are measured on, the first ones; None: all.
+        options: dict. Options of the task.
+        seeds: tuple of int. One trial each.
+        records: bool. Whether the training is recorded for all measures that watch it, so that any can be asked later;
+            without, an epoch takes less time and those measures cannot be had.
+        sweep: bool. Whether all thresholds of a ranking are evaluated in one sweep where the network begins with a
+            dense layer: less work from about 50 thresholds on, more for fewer, and rounded otherwise.
+        network: str or None. A digest of the network that was trained elsewhere, or of the structure of several; None:
+            networks are trained here. With one, what training needs has no meaning, and `fill` is no "initial".
+        loss: str or None. The loss of such a network, with its options.
+        folds: int or None. Into how many folds the examples are divided, if there is one such network.
+    """
+
+    VARIED = frozenset(
+        {"measures", "levels", "reductions", "scopes", "fill", "thresholds", "epochs", "every", "seeds", "records"}
+    )
+    FIRST_VARIED = frozenset({"seeds"})
+    CHECKS = Settings.CHECKS | {
+        "measures": checks.optional(checks.several(a_measure)),
+        "levels": checks.several(checks.text),
+        "reductions": checks.several(checks.choice(*thresholding.REDUCTIONS)),
+        "scopes": checks.several(checks.choice(*thresholding.SCOPES)),
+        "fill": checks.choice(*thresholding.FILLS),
+        "thresholds": _thresholds,
+        "labels": tasks.LABELS,
+        "validation": tasks.VALIDATION,
+        "variables": checks.either("all", checks.several(checks.text)),
+        "scored_on": checks.choice("training", "validation"),
+        "folds": checks.optional(checks.whole(2)),
+    }
+
+    task: str
+    model: str
+    measures: tuple | None = None
+    levels: tuple = ("weight", "unit")
+    reductions: tuple = ("mean",)
+    scopes: tuple = ("layer",)
+    fill: str = "noise"
+    thresholds: tuple = _thresholds("thresholds", 21)
+    epochs: int = 5
+    every: int = 1
+    batch_size: int = 100
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    labels: tuple | None = None
+    validation: float | str = 0.1
+    variables: str | tuple = "all"
+    examples: int | None = 5000
+    scored_on: str = "training"
+    evaluated: int | None = None
+    options: dict = dataclasses.field(default_factory=dict)
+    seeds: tuple = (0,)
+    optimizer_options: dict = dataclasses.field(default_factory=dict)
+    records: bool = True
+    sweep: bool = False
+    network: str | None = None
+    loss: str | None = None
+    folds: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        put = object.__setattr__
+        if self.measures is None:
+            watch = [] if self.records else watching(importance.names())
+            put(self, "measures", tuple(name for name in importance.names() if name not in watch))
+        put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
+        if self.network is None:
+            check_names("task", (self.task,), tasks.names())
+        check_names("level", self.levels, aggregation.names())
+        if not self.records and watching(self.measures):
+            raise ValueError(
+                f"Expected records=True, or no measures that need the training's record; received records=False with "
+                f"{', '.join(watching(self.measures))}. Leave them out, or have the training recorded."
+            )
+        if self.network is not None and self.fill == "initial":
+            raise ValueError(
+                'Expected the fill "noise" or "zero", received "initial": of a network that was trained elsewhere, the '
+                "weights before training are not known."
+            )
+
+    @property
+    def checkpoints(self):
+        """The epochs at which the grid is evaluated: every `every`, and the last; 0 of what is not trained here."""
+        return [0] if self.network else sorted({*range(self.every, self.epochs + 1, self.every), self.epochs})
+
+    def as_dict(self):
+        """Return the settings as JSON knows them; without those of training, where there is none."""
+        found = super().as_dict()
+        return {name: v for name, v in found.items() if not (self.network and name in _OF_TRAINING[1:])}
 
 
 class Estimate(NamedTuple):
@@ -59,20 +194,22 @@ class Estimate(NamedTuple):
         )
 
 
-class Grid(Job):
+class Grid(Study):
     """A threshold grid: its settings, its files, and the compiled functions that it needs.
 
     Args:
         task: str. A file in `tasks/`.
         model: str, keras.Model, or a function without arguments that returns a new keras.Model. A model of one's own
-            is cloned for every seed, with new weights.
-        out: str or path. The folder for the CSV, its settings file and `checkpoints/`.
-        **settings: see `experiments.settings.GridSettings`.
+            is cloned for every seed, with new weights, and trained.
+        out: str or path. The folder for the CSV, its settings file, `networks/` and `checkpoints/`.
+        network, x, y, loss, network_options: a network that was trained elsewhere, and examples for it instead of a
+            task; see `experiments.given.Given`. Nothing is trained then; seeds are folds of the examples.
+        **settings: see `GridSettings`.
 
     Attributes:
         settings: GridSettings.
-        store: experiments.store.Store. How far the measures' scores themselves agree is in `<out>/agreement/`; see
-            `experiments.agreement`.
+        store: experiments.storage.store.Store. How far the measures' scores themselves agree is in `<out>/agreement/`;
+            see `experiments.agreement`.
         chance: dict. The `chance_loss` and the `chance_accuracy` (None for regression) of guessing.
         timings: dict. Seconds of the last `run` spent "training", "scoring", "evaluating", and in "total".
 
@@ -81,33 +218,74 @@ class Grid(Job):
         OSError: a folder that cannot be written.
     """
 
+    SETTINGS, KEY, COLUMNS, FIRST_COLUMNS = GridSettings, KEY, COLUMNS, [*COLUMNS[:-3], COLUMNS[-1]]
     UNIT, PARTS = "cell", ("training", "scoring", "evaluating")
 
-    def __init__(self, task, model=None, out="data", **settings):
-        settings["task"] = task
-        if not isinstance(model, (str, type(None))):
-            self._build = (lambda: keras.models.clone_model(model)) if isinstance(model, keras.Model) else model
-            self.settings = GridSettings(model=custom_name(self._build()), **settings)
+    def __init__(
+        self, task=None, model=None, out="data", network=None, x=None, y=None, loss=None, network_options=None,
+        **settings,
+    ):  # fmt: skip
+        out = checks.path("out", out)
+        given = {"x": x, "y": y, "loss": loss, "network_options": network_options}
+        if network is None:
+            _check_left_out({**given, "folds": settings.get("folds")}, "a network that was trained elsewhere: network=")
+            first, new_model = self.choose(model, self._load_task, task=task, **settings)
+            self._source = TrainedHere(self.settings, self._load_task, new_model, out, first)
         else:
-            self.settings = GridSettings(model=model or "default", **settings)
-            self._build = None
-        first = self._load_task(self.settings.seeds[0])
-        if model is None:
-            self.settings = GridSettings(model=first.models[0], **settings)
-        self._prepare(first)
-        accuracy = None if first.classes is None else 1 / first.classes
-        self.chance = {"chance_loss": first.chance_loss, "chance_accuracy": accuracy}
-        about = {
-            "settings": self.settings.as_dict(),
-            **self.chance,
-            "classes": first.classes,
-            "data_sha256": {self.settings.task: first.digest},
-            "measures_sha256": importance.digests(),
-            "xla": structure.xla(self._model),
+            _check_left_out(
+                {name: {"model": model, **settings}.get(name) for name in _OF_TRAINING},
+                "networks that are trained here",
+            )
+            self._source = self._take(network, task, given, settings)
+            self.COLUMNS = [*COLUMNS[:-1], "fold", COLUMNS[-1]]
+        self._source.shown = lambda: not self._bar.disable
+        self._model, self._loss, self.chance = self._source.model, self._source.loss, self._source.chance
+        if network is not None and settings.get("measures") is None:
+            self._leave_out_what_needs_training()
+        s = self.settings
+        self._evaluator = self._new_evaluator()
+        groups = {level: aggregation.load(level).groups(self._model) for level in s.levels}
+        self._partitions = {
+            (level, scope): thresholding.Partition(groups[level], self._model, scope, s.variables)
+            for level in s.levels
+            for scope in thresholding.SCOPES  # the agreement of scores is told for both
         }
-        self.store = Store(out, self.settings.name, COLUMNS, KEY, about)
-        self._agreement = Agreement(self.store.folder / "agreement", self.settings, self._partitions)
-        self.timings = {}
+        self.open(out, **self.chance, **self._source.about)
+        folder = self.store.folder / "agreement"
+        self._agreement = Agreement(folder, self.store.name, s, self._partitions, self.store.schema)
+        self._tried_again, self._said = set(), set()
+
+    def _new_evaluator(self):
+        """Return what evaluates the model; of one that jobs share, that of the earlier ones."""
+
+        def make():
+            return evaluation.Evaluator(self._model, self._loss, *self._source.evaluated, sweep=self.settings.sweep)
+
+        if self.settings.network:
+            return make()
+        evaluator = chunks.kept(self._model, "evaluator", make)
+        evaluator.set_examples(*self._source.evaluated)
+        return evaluator
+
+    def _take(self, network, task, given, settings):
+        """Take a network that was trained elsewhere, and the settings that follow from it."""
+        asked = {name: settings[name] for name in ("folds", "labels", "options", "evaluated") if name in settings}
+        source = Given(network, task=task, **given, **asked)
+        said = {**settings, "folds": source.folds, "seeds": source.seeds, "loss": losses.described(source.loss)}
+        self.settings = GridSettings(task=source.examples, model=source.name, network=source.digest, **said)
+        return source
+
+    def _leave_out_what_needs_training(self):
+        """Ask for all measures but those that need what only training shows, if that was not recorded."""
+        every = self.settings.measures
+        doubtful = [m for m in every if importance.load(m).definition.needs in ("trajectory", "optimizer")]
+        _, left = self._scores(self.settings.seeds[0], doubtful)
+        if left:
+            warnings.warn(
+                f"Left out, for they need what only training shows: {', '.join(left)}. Name a measure to hear why.",
+                stacklevel=4,
+            )
+            self.asking(measures=[name for name in every if name not in left])
 
     def estimate(self):
         """Count the evaluations and time a few of them, before anything long starts.
@@ -115,16 +293,16 @@ class Grid(Job):
         Returns:
             Estimate.
         """
-        s = self.settings
-        cells = len(s.thresholds) * len(s.measures) * len(s.levels) * len(s.reductions) * len(s.scopes)
-        asked = cells * len(s.checkpoints) * len(s.seeds)
-        done = len(self.store.done & self.wanted())
-        missing = asked - done
-        if not missing:
+        asked, todo = len(self.wanted()), [run for runs in self.trials().values() for run in runs]
+        done = asked - sum(len(cells) for _, cells in todo)
+        if not todo:
             return Estimate(asked, done, 0, 0.0)
-        distinct = self._distinct()
-        seconds = self._time_one_trial(distinct) * len(s.seeds) * missing / asked
-        return Estimate(asked, done, distinct * len(s.checkpoints) * len(s.seeds), seconds)
+        distinct = self._distinct(cells for _, cells in todo)
+        epochs = {}
+        for (of, epoch), _ in todo:
+            epochs.setdefault(of, []).append(epoch)
+        untrained = self._source.untrained(epochs, self.settings.measures)
+        return Estimate(asked, done, distinct, self._time(todo[0][0][0], untrained, len(todo), distinct))
 
     def run(self, watch=None, progress=True, workers=1, gpus=0.0):
         """Compute the cells that are missing, writing each ranking's rows as soon as they are there.
@@ -144,47 +322,71 @@ class Grid(Job):
             finished.
 
         Raises:
-            experiments.locks.Busy: another process is writing this run; says which, and since when.
-            OSError: a full disk or a folder that vanished; what was written before is whole.
+            ValueError, experiments.Busy, OSError: as for `Study.run`.
         """
         self._shown = time.monotonic()
         frame = super().run(watch, progress, workers, gpus)
         self.show(at_once=True)
+        frame.attrs.update(self.chance)  # for reports of this frame, which has no settings file
         return frame
 
     @property
+    def blocks(self):
+        """What is compared over, as reports call it: "networks", or "splits" of the examples of one."""
+        return "splits" if self.settings.folds else "networks"
+
+    @property
     def stores(self):
-        """The files that rows go to; see `experiments.work`."""
+        """The files that rows go to; see `experiments.workers.desk`."""
         return [self.store, self._agreement.store]
 
-    def wanted(self):
-        """Return the keys of all cells that were asked for: set of tuples of str."""
-        s = self.settings
-        return {
-            self.store.key_of(cell) for seed in s.seeds for epoch in s.checkpoints for cell in self._cells(seed, epoch)
-        }
-
-    def trials(self):
-        """Return what is missing of each seed: {"seed-<seed>": (seed, {epoch: missing rankings}) or None}."""
-        found, done = {}, self.store.done
+    def cells(self):
+        """List what is asked for: a trial is the network of one seed, and a run one of its checkpoints."""
         for seed in self.settings.seeds:
-            by_epoch = {epoch: self._missing(seed, epoch, done) for epoch in self.settings.checkpoints}
-            found[f"seed-{seed}"] = (seed, by_epoch) if any(by_epoch.values()) else None
-        return found
-
-    def description(self):
-        """Return what another process needs to make the same grid: dict, as JSON knows it.
-
-        Raises:
-            ValueError: a model of the user's, which has no name in the task.
-        """
-        if self._build is not None:
-            raise ValueError(crew.NEEDS_A_NAME.format(model=self.settings.model))
-        return {"kind": "grid", "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
+            for epoch in self.settings.checkpoints:
+                yield f"seed-{seed}", (seed, epoch), list(self._cells(seed, epoch))
 
     def missing(self):
         """Count the cells that are asked for and not there."""
         return len(self.wanted() - self.store.done)
+
+    def trials(self):
+        """Return what is missing of each trial; without cells where only the agreement of scores is, which was lost."""
+        found, s = super().trials(), self.settings
+        if not self.store.goes_on:
+            return found
+        unscored, lost, gone = self._unscored(), [], []
+        for seed in s.seeds:
+            runs = found[f"seed-{seed}"]
+            for epoch in sorted(set(s.checkpoints) - {epoch for (_, epoch), _ in runs}):
+                measures = set(s.measures) - unscored.get((str(seed), str(epoch)), set())
+                if self._agreement.complete(seed, epoch, measures) or (seed, epoch) in self._tried_again:
+                    continue
+                kept = not self._source.untrained({seed: [epoch]}, measures)
+                (lost if kept else gone).append((seed, epoch))
+                runs += [((seed, epoch), [])] if kept else []
+            runs.sort(key=lambda run: run[0])
+        self._say(lost, "is computed again")
+        self._say(gone, "stays missing, for these networks are not kept; removing their rows has them trained again")
+        return found
+
+    def _unscored(self):
+        """Return the measures that could not score a network: {(seed, epoch): set}, of str."""
+        found = {}
+        for row in self.store.rows(replaced_fraction=float("nan")):
+            found.setdefault((row["seed"], row["epoch"]), set()).add(row["measure"])
+        return found
+
+    def _say(self, checkpoints, what):
+        """Warn of the agreement of scores at some checkpoints, once."""
+        new = [checkpoint for checkpoint in checkpoints if (checkpoint, what) not in self._said]
+        self._said |= {(checkpoint, what) for checkpoint in new}
+        if new:
+            warnings.warn(
+                f"Rows of {self._agreement.store.path} that were there are lost, at {len(new)} checkpoints of finished "
+                f"networks, such as seed {new[0][0]}, epoch {new[0][1]}. What was lost {what}.",
+                stacklevel=3,
+            )
 
     def show(self, at_once=False):
         """Show all rows so far, unless that was a moment ago."""
@@ -193,46 +395,44 @@ class Grid(Job):
             self._shown = time.monotonic()
 
     def do(self, missing):
-        """Train one network and evaluate what is missing of it; see `trials`."""
-        self._trial(*missing)
+        """Train one network and evaluate what is missing of it."""
+        (seed, _), _ = missing[0]
+        self._trial(seed, {epoch: _by_ranking(cells) for (_, epoch), cells in missing})
+
+    def try_measures(self, measures):
+        """Score a network by each measure, before any is trained here; return {measure: None, or why that failed}."""
+        if not measures:
+            return {}
+        seed = self.settings.seeds[0]
+        self._source.ready()
+        _, failed = self._scores_of(*self._source.few, seed, measures)
+        if failed:
+            _, failed = self._scores(seed, failed)
+        return dict.fromkeys(measures) | failed
+
+    def description(self):
+        """Return what another process needs to make the same study: dict, as JSON knows it.
+
+        Raises:
+            ValueError: a model, a network or examples of the user's, which have no name.
+        """
+        found = super().description()
+        if self.settings.network is None:
+            return found
+        if self._source.where is None:
+            raise ValueError(
+                "Expected a network and examples that other processes can read too, files or the names of a task and "
+                'of a preset, received objects of this process. Use workers=1, or workers="join" in each process.'
+            )
+        kept = {name: v for name, v in found["settings"].items() if name not in _OF_A_NETWORK}
+        return {**found, "settings": {**kept, **self._source.where}}
 
     def _load_task(self, seed):
         s = self.settings
-        return tasks.load(s.task, labels=s.labels, validation=s.validation, seed=seed, **s.options)
-
-    def _prepare(self, task):
-        """Build what all seeds share: one model object, its optimizer, its compiled functions, its groups."""
-        s = self.settings
-        self._new_model = self._build or (lambda: task.build_model(s.model))
-        self._loss = task.loss
-        self._model = self._new_model()
-        task.check_model(self._model)
-        config = {"learning_rate": s.learning_rate, **s.optimizer_options}
-        inner = keras.optimizers.get({"class_name": s.optimizer, "config": config})
-        self._optimizer = importance.Tracked(inner, s.measures)
-        metrics = ["accuracy"] if losses.is_classification(self._loss) else ["mean_absolute_error"]
-        training.compile_model(self._model, self._optimizer, self._loss, metrics)
-        self._optimizer_start = training.values(self._optimizer.variables)
-        self._evaluator = evaluation.Evaluator(self._model, self._loss, *self._evaluated(task))
-        groups = {level: aggregation.load(level).groups(self._model) for level in s.levels}
-        self._partitions = {
-            (level, scope): thresholding.Partition(groups[level], self._model, scope, s.variables)
-            for level in s.levels
-            for scope in thresholding.SCOPES  # the agreement of scores is told for both
-        }
-
-    def _evaluated(self, task):
-        return task.x_validation[: self.settings.evaluated], task.y_validation[: self.settings.evaluated]
-
-    def _begin(self, seed, task):
-        """Put new weights into the model, and the optimizer and the records back to their start."""
-        keras.utils.set_random_seed(seed)
-        fresh = self._new_model()
-        training.assign(training.model_variables(self._model), training.values(training.model_variables(fresh)))
-        training.assign(self._optimizer.variables, self._optimizer_start)
-        self._optimizer.restart()
-        self._initial = training.values(self._model.trainable_variables)
-        self._evaluator.set_examples(*self._evaluated(task))
+        task = tasks.load(s.task, labels=s.labels, validation=s.validation, seed=seed, **s.options)
+        if self.store:
+            self.store.check_data({s.task: task.digest})
+        return task
 
     def _cells(self, seed, epoch):
         s = self.settings
@@ -244,67 +444,94 @@ class Grid(Job):
                             values = (seed, epoch, measure, level, reduction, scope, s.fill, threshold)
                             yield dict(zip(KEY, values, strict=True))
 
-    def _missing(self, seed, epoch, done):
-        """Group the missing cells by ranking: {(scope, level, reduction, measure): [threshold, ...]}."""
-        found = {}
-        for cell in self._cells(seed, epoch):
-            if self.store.key_of(cell) not in done:
-                ranking = tuple(cell[c] for c in ("scope", "level", "reduction", "measure"))
-                found.setdefault(ranking, []).append(cell["threshold"])
+    def _trial(self, seed, by_epoch):
+        source = self._source
+        source.begin(seed)
+        self._evaluator.set_examples(*source.evaluated)
+        self._check_rows("network", source.identity, seed=seed)
+        for epoch, missing in by_epoch.items():
+            together = self._measures_together(seed, epoch)
+            wanted = {m for _, _, _, m in missing} | self._agreement.missing(seed, epoch, together)
+            with self.timed("training"):
+                weights = source.reach(epoch, wanted)
+            self._check_rows("weights", weights, seed=seed, epoch=epoch)
+            of = {"network": source.identity, "weights": weights}
+            of |= {"fold": source.fold} if "fold" in self.store.columns else {}
+            self._evaluate_checkpoint(seed, epoch, missing, wanted, together, of)
+            if not missing:  # a measure that scores no more would be asked for again and again
+                self._tried_again.add((seed, epoch))
+                if self._agreement.missing(seed, epoch, together):
+                    self._say([(seed, epoch)], "stays missing: a measure that could score a network does so no more")
+
+    def _measures_together(self, seed, epoch):
+        """Return the measures that are compared at a checkpoint, those of its rows among them.
+
+        Returns:
+            dict from (level, reduction) to a set of str.
+        """
+        s = self.settings
+        found = {(level, reduction): set(s.measures) for level in s.levels for reduction in s.reductions}
+        rows = self.store.rows(seed=seed, epoch=epoch)
+        for measure, *where in {(row["measure"], row["level"], row["reduction"]) for row in rows}:
+            if tuple(where) in found and _can_be_asked(measure, s.records):
+                found[tuple(where)].add(measure)
         return found
 
-    def _trial(self, seed, by_epoch):
-        task = self._load_task(seed)
-        self._begin(seed, task)
-        kept = checkpoints.Checkpoints(self.store.folder / "checkpoints" / self.settings.name / f"seed-{seed}")
-        reached, arrays = kept.latest(min(epoch for epoch, missing in by_epoch.items() if missing))
-        if reached:
-            training.restore(self._model, self._optimizer, arrays)
-        for epoch, missing in by_epoch.items():
-            if not missing:
-                continue
-            if epoch > reached:
-                self._train(task, seed, range(reached + 1, epoch + 1))
-                kept.save(epoch, training.state(self._model, self._optimizer))
-                reached = epoch
-            self._evaluate_checkpoint(task, seed, epoch, missing)
-        kept.clear()
-
-    def _train(self, task, seed, epochs):
-        bar = tqdm(
-            total=len(epochs), desc=f"seed {seed}, training", unit="epoch", leave=False, disable=self._bar.disable
-        )
-
-        def show(epoch, logs):
-            bar.update()
-            bar.set_postfix_str(f"epoch {epoch}, loss {logs['loss']:.4f}")
-
-        with self.timed("training"), bar:
-            training.train(self._model, task.x_train, task.y_train, epochs, self.settings.batch_size, seed, show)
+    def _check_rows(self, column, digest, **where):
+        if column not in self.store.columns:
+            return
+        others = {row[column] for row in self.store.rows(**where)} - {digest}
+        if others:
+            place = " and ".join(f"{name} {value}" for name, value in where.items())
+            raise ValueError(
+                f"Expected the {column} {others.pop()}, of which rows in {self.store.path} are, for {place}; received "
+                f"{digest}: the network is made here anew, and becomes another, as it does on another backend. Use "
+                f"what made those rows ({self.store.settings_path.name} says it), put the kept network back, remove "
+                "those rows, or choose another `out`."
+            )
 
     @np.errstate(over="ignore", invalid="ignore")  # a network that diverged is told of in the rows' status
-    def _evaluate_checkpoint(self, task, seed, epoch, missing):
+    def _evaluate_checkpoint(self, seed, epoch, missing, wanted, together, of):
         s = self.settings
         with self.timed("scoring"):
-            scores = self._scores(task, seed, {measure for _, _, _, measure in missing})
-            self._agreement.append(seed, epoch, scores)
+            scores, failed = self._scores(seed, wanted)
+            self._agreement.append(seed, epoch, scores, together)
+        for measure in sorted({m for _, _, _, m in missing} & set(failed)):
+            unfit.warn(measure, failed[measure])
+        if not missing:
+            return
         weights = training.values(self._model.trainable_variables)
-        fill = self._evaluator.place(thresholding.replacements(weights, s.fill, seed, self._initial))
+        fill = self._evaluator.place(thresholding.replacements(weights, s.fill, seed, self._source.initial))
         seen = {}
         for (scope, level, reduction, measure), thresholds in missing.items():
             cell = {
-                "run": s.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch, "measure": measure,
-                "level": level, "reduction": reduction, "scope": scope, "fill": s.fill,
-                "examples": self._evaluator.examples,
+                "run": self.store.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch,
+                "measure": measure, "level": level, "reduction": reduction, "scope": scope, "fill": s.fill,
+                "examples": self._evaluator.examples, **of,
             }  # fmt: skip
-            results = self._evaluate_ranking(scores[measure], level, reduction, scope, seed, thresholds, fill, seen)
+            if measure in failed:
+                results = [_failed(threshold, failed[measure]) for threshold in thresholds]
+            else:
+                results = self._evaluate_ranking(scores[measure], level, reduction, scope, seed, thresholds, fill, seen)
             self.store.append([{**cell, **result} for result in results])
             self.finished(len(results))
 
-    def _scores(self, task, seed, measures):
-        x, y = (task.x_train, task.y_train) if self.settings.scored_on == "training" else self._evaluated(task)
-        evidence = Evidence(self._model, x, y, seed=seed, loss=self._loss, examples=self.settings.examples)
-        return {measure: importance.load(measure).score_from(evidence) for measure in sorted(measures)}
+    def _scores(self, seed, measures):
+        """Return {measure: importances}, and {measure: reason} of those that cannot score this network."""
+        where = self._source.scored if self.settings.scored_on == "training" else self._source.evaluated
+        return self._scores_of(*where, seed, measures)
+
+    def _scores_of(self, x, y, seed, measures):
+        evidence = Evidence(
+            self._model, x, y, seed=seed, loss=self._loss, examples=self.settings.examples,
+            optimizer=self._source.optimizer,
+        )  # fmt: skip
+        found = {
+            measure: unfit.attempt(lambda m=measure: importance.load(m).score_from(evidence), self._model)
+            for measure in sorted(measures)
+        }
+        scores = {measure: arrays for measure, (arrays, reason) in found.items() if reason is None}
+        return scores, {measure: reason for measure, (_, reason) in found.items() if reason is not None}
 
     def _evaluate_ranking(self, scores, level, reduction, scope, seed, thresholds, fill, seen):
         """Evaluate one ranking at some thresholds; `seen` holds what this checkpoint's evaluations gave already."""
@@ -320,7 +547,7 @@ class Grid(Job):
         if first:
             wanted = np.full(len(self.settings.thresholds), np.nan)
             wanted[: len(thresholds)] = [
-                _ENDS.get(k, t) if first.get(k) == i else np.nan
+                _ENDS.get(k[0], t) if first.get(k) == i else np.nan
                 for i, (t, k) in enumerate(zip(thresholds, keys, strict=True))
             ]
             with self.timed("evaluating"):
@@ -346,46 +573,46 @@ class Grid(Job):
             warnings.warn("A validation loss is not finite; it is recorded so and the run goes on.", stacklevel=2)
         return rows
 
-    def _distinct(self):
-        """Count the different evaluations of one checkpoint, for importances that do not tie."""
-        s = self.settings
+    def _distinct(self, checkpoints):
+        """Count the different evaluations of cells, listed for each checkpoint, if importances do not tie."""
         scores = [np.random.default_rng(0).random(part.shape) for part in structure.parts(self._model)]
-        keys = set()
-        for level, scope, reduction in itertools.product(s.levels, s.scopes, s.reductions):
-            partition = self._partitions[level, scope]
-            ranking = partition.rank(scores, reduction)
-            keys |= set(_cell_keys(ranking, ranking.replaced(s.thresholds), partition.participating))
-        shared = keys & {"none", "all"}
-        return len(shared) + len(keys - shared) * len(s.measures)
+        rankings, total = {}, 0
+        for cells in checkpoints:
+            keys = set()
+            for (scope, level, reduction, measure), thresholds in _by_ranking(cells).items():
+                partition = self._partitions[level, scope]
+                if (scope, level, reduction) not in rankings:
+                    rankings[scope, level, reduction] = partition.rank(scores, reduction)
+                ranking = rankings[scope, level, reduction]
+                found = _cell_keys(ranking, ranking.replaced(thresholds), partition.participating)
+                keys |= {key if key[0] in _ENDS else (key, measure) for key in found}
+            total += len(keys)
+        return total
 
-    def _time_one_trial(self, distinct):
-        """Time some steps of training, scoring and one evaluation, after compiling them."""
+    def _time(self, seed, epochs, checkpoints, distinct):
+        """Time some steps of training, scoring and one evaluation, after compiling them, and add up what is missing."""
         s = self.settings
-        seed = s.seeds[0]
-        task = self._load_task(seed)
-        self._begin(seed, task)
-        part = slice(0, s.batch_size * _TIMED_STEPS)
-        fraction = len(task.x_train) / len(task.x_train[part])
-        fill = self._evaluator.place(thresholding.replacements(self._initial, "zero"))
-        ranks = self._evaluator.place([np.full(w.shape, np.inf, "float32") for w in self._initial])
+        training_seconds = epochs and epochs * self._source.seconds_of_an_epoch(seed)
+        self._evaluator.set_examples(*self._source.evaluated)
+        weights = training.values(self._model.trainable_variables)
+        fill = self._evaluator.place(thresholding.replacements(weights, "zero"))
+        ranks = self._evaluator.place([np.full(w.shape, np.inf, "float32") for w in weights])
         tried = np.full(len(s.thresholds), np.nan)
         some = 10 if self._evaluator.sweeps(len(tried)) else 1
         tried[:some] = np.linspace(0.5, 0.6, some)
-
-        def train():
-            training.train(self._model, task.x_train[part], task.y_train[part], [1], s.batch_size, seed)
-
-        def score():
-            self._scores(task, seed, set(s.measures))
-
-        train_seconds, score_seconds, cell_seconds = (
-            second_time(function) for function in (train, score, lambda: self._evaluator(ranks, fill, tried))
-        )
-        cell_seconds /= some
-        return s.epochs * train_seconds * fraction + len(s.checkpoints) * (score_seconds + distinct * cell_seconds)
+        score = second_time(lambda: self._scores(seed, set(s.measures)))
+        cell = second_time(lambda: self._evaluator(ranks, fill, tried)) / some
+        return training_seconds + checkpoints * score + distinct * cell
 
 
-def run(task, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
+def _can_be_asked(measure, records):
+    try:
+        return not watching([measure]) or records
+    except Exception:  # its file is gone, or may raise anything
+        return False
+
+
+def run(task=None, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
     """Run a threshold grid, or what is missing of it; see `Grid` and `Grid.run`.
 
     Returns:
@@ -395,19 +622,56 @@ def run(task, model=None, out="data", watch=None, progress=True, workers=1, gpus
         ```python
         frame = threshold_grid.run(task="digits", model="mlp", measures=["magnitude", "random"], levels=["weight"],
                                    thresholds=21, epochs=5, every=1, seeds=[0, 1], out="data")
+        frame = threshold_grid.run(network="my_model.keras", x=x, y=y, measures=["magnitude", "obd", "wanda"])
         ```
     """
     return Grid(task, model, out, **settings).run(watch, progress, workers, gpus)
 
 
-def estimate(task, model=None, out="data", **settings):
+def estimate(task=None, model=None, out="data", **settings):
     """Say what a threshold grid will cost; see `Grid.estimate`."""
     return Grid(task, model, out, **settings).estimate()
 
 
+def _check_left_out(given, only):
+    there = [name for name, value in given.items() if value is not None and not (isinstance(value, dict) and not value)]
+    if there:
+        raise ValueError(f"Expected {', '.join(there)} only with {only}. Leave them out.")
+
+
+def from_names(names):
+    """Make a grid whose settings are variables of a notebook, each called like the argument of `Grid` that it is.
+
+    Args:
+        names: dict. What `globals()` gives there; what is called otherwise is passed over.
+
+    Returns:
+        Grid. With a `network`, without what training alone needs, and without the task where there are examples `x`.
+
+    Raises:
+        ValueError: a variable is called almost like an argument, or papermill has put in a parameter that the notebook
+            does not have; others as for `Grid`.
+    """
+    parameters.check(names)
+    fields = [field.name for field in dataclasses.fields(GridSettings)]
+    known = {*list(inspect.signature(Grid.__init__).parameters)[1:-1], *fields}
+    plain = [
+        name for name, value in names.items() if isinstance(value, _PLAIN) and not (name in known or name[0] in "_IO")
+    ]
+    for name in plain:
+        meant = difflib.get_close_matches(name, known, 1, cutoff=0.8)
+        if meant:
+            raise ValueError(f"Expected the setting {meant[0]!r}, received a variable {name!r}. Rename it.")
+    left = set()
+    if names.get("network") is not None:
+        left = {*_OF_TRAINING, *(("task", "labels", "options") if names.get("x") is not None else ())}
+    return Grid(**{name: names[name] for name in known - left if name in names})
+
+
+_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 _ENDS = {"none": 0.0, "all": 1.0}
-"""Where nothing and where everything is replaced. Every ranking has these in common, whichever is evaluated first, and
-at whichever threshold its groups are used up."""
+"""Where nothing and where everything is replaced. Rankings of the same weights have these in common, whichever is
+evaluated first, and at whichever threshold its groups are used up; a level that leaves weights out has another end."""
 
 
 def _cell_keys(ranking, replaced, participating):
@@ -415,11 +679,21 @@ def _cell_keys(ranking, replaced, participating):
 
     Within a ranking the masks are nested, so the count of replaced weights tells them apart.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    digest, taking_part = (hashlib.blake2b(digest_size=16) for _ in range(2))
     for ranks in ranking.ranks:
         digest.update(ranks)
-    digest = digest.digest()
-    return ["none" if c == 0 else "all" if c == participating else (digest, int(c)) for c in replaced]
+        taking_part.update(np.packbits(np.isfinite(ranks)))
+    digest, every = digest.digest(), ("all", taking_part.digest())
+    return [("none",) if c == 0 else every if c == participating else (digest, int(c)) for c in replaced]
+
+
+def _by_ranking(cells):
+    """Group cells by the ranking that they need: {(scope, level, reduction, measure): [threshold, ...]}."""
+    found = {}
+    for cell in cells:
+        ranking = tuple(cell[c] for c in ("scope", "level", "reduction", "measure"))
+        found.setdefault(ranking, []).append(cell["threshold"])
+    return found
 
 
 def _failed(threshold, reason):
@@ -428,17 +702,4 @@ def _failed(threshold, reason):
     return {"threshold": threshold, **dict.fromkeys(names, nan), "seconds": 0.0, "status": reason}
 
 
-def second_time(function):
-    """Return the seconds of the second call; the first compiles."""
-    function()
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def custom_name(model):
-    """Name a model of the user's by what it is made of, whatever Keras called its layers this time."""
-    text = model.to_json()
-    for number, layer in enumerate(structure.flat_layers(model)):
-        text = text.replace(f'"{layer.name}"', f'"{number}"')
-    return f"custom-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+STUDY = Grid

@@ -1,19 +1,23 @@
 """Rank correlations of the measures' scores, held against SciPy's on the groups' means."""
 
 import itertools
+import json
+import shutil
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-from grid_runs import run
+from grid_runs import run, same
 from keras import layers
 from scipy import stats
 
 import aggregation
+import importance
 import thresholding
+from experiments import threshold_grid
 from experiments.agreement import KEY, Agreement, correlations
-from experiments.settings import GridSettings
+from experiments.threshold_grid import GridSettings
 
 MEASURES = ["deletion", "magnitude", "random"]
 LAYERS = [[0, 1], [2, 3]]
@@ -33,10 +37,12 @@ def scores(model):
 
 SETTINGS = GridSettings("iris", "mlp", MEASURES, levels=["weight", "unit"], reductions=["mean", "maximum"])
 
+TOGETHER = {(level, reduction): set(MEASURES) for level in SETTINGS.levels for reduction in SETTINGS.reductions}
+
 
 def written(model, folder):
     groups = {level: aggregation.load(level).groups(model) for level in SETTINGS.levels}
-    return Agreement(folder, SETTINGS, {
+    return Agreement(folder, "iris-mlp", SETTINGS, {
         (level, scope): thresholding.Partition(groups[level], model, scope)
         for level in SETTINGS.levels for scope in thresholding.SCOPES
     })  # fmt: skip
@@ -63,7 +69,7 @@ def expected(model, scores, a, b, level, reduction, scope):
 
 def test_agrees_with_scipy(tmp_path, model, scores):
     agreement = written(model, tmp_path)
-    agreement.append(0, 2, scores)
+    agreement.append(0, 2, scores, TOGETHER)
     agreement.close()
     frame = read(tmp_path)
     pairs = list(itertools.combinations(MEASURES, 2))
@@ -79,13 +85,13 @@ def test_agrees_with_scipy(tmp_path, model, scores):
 
 def test_pairs_are_written_once(tmp_path, model, scores):
     agreement = written(model, tmp_path)
-    agreement.append(0, 1, {m: scores[m] for m in MEASURES[:2]})
-    agreement.append(0, 1, {m: scores[m] for m in MEASURES[:2]})
+    agreement.append(0, 1, {m: scores[m] for m in MEASURES[:2]}, TOGETHER)
+    agreement.append(0, 1, {m: scores[m] for m in MEASURES[:2]}, TOGETHER)
     agreement.close()
     again = written(model, tmp_path)
-    again.append(0, 1, scores)
-    again.append(0, 2, scores)
-    again.append(1, 1, dict(reversed(scores.items())))
+    again.append(0, 1, scores, TOGETHER)
+    again.append(0, 2, scores, TOGETHER)
+    again.append(1, 1, dict(reversed(scores.items())), TOGETHER)
     again.close()
     frame = read(tmp_path)
     assert not frame.duplicated(KEY).any()
@@ -96,7 +102,7 @@ def test_pairs_are_written_once(tmp_path, model, scores):
 def test_a_measure_that_gives_all_groups_the_same_agrees_with_none(tmp_path, model, scores):
     scores["random"] = [np.ones_like(s) for s in scores["random"]]
     agreement = written(model, tmp_path)
-    agreement.append(0, 1, scores)
+    agreement.append(0, 1, scores, TOGETHER)
     agreement.close()
     frame = read(tmp_path)
     constant = (frame.measure == "random") | (frame.other == "random")
@@ -119,7 +125,7 @@ def test_layers_in_which_a_measure_is_constant_are_left_out_of_the_average():
 def test_scores_that_are_not_finite_are_left_out(tmp_path, model, scores):
     scores["magnitude"][1][0] = np.inf
     agreement = written(model, tmp_path)
-    agreement.append(0, 1, scores)
+    agreement.append(0, 1, scores, TOGETHER)
     agreement.close()
     frame = read(tmp_path)
     assert set(zip(frame.measure, frame.other, strict=True)) == {("deletion", "random")} and len(frame) == 8
@@ -132,3 +138,111 @@ def test_a_grid_tells_of_all_pairs_at_every_checkpoint_in_both_scopes(tmp_path, 
     assert (cells == 3).all() and len(cells) == 2 * 2 * 2 and not found.duplicated(KEY).any()
     assert set(found.run) == set(frame.run) and (found.measure < found.other).all()
     assert found.spearman.between(-1, 1).all()
+
+
+def lines(folder):
+    """The rows of the agreement of a run, sorted: seeds may be finished in another order."""
+    (path,) = (folder / "agreement").glob("*.csv")
+    header, *rows = path.read_text().splitlines()
+    return [header, *sorted(rows)]
+
+
+@pytest.fixture
+def damaged(tmp_path, finished):
+    """A finished run to damage, and the path of its agreement."""
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    (path,) = (tmp_path / "agreement").glob("*.csv")
+    return tmp_path, path
+
+
+DAMAGE = {
+    "deleted": lambda path: path.unlink(),
+    "emptied": lambda path: path.write_bytes(b""),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "without its settings": lambda path: [path.unlink(), path.with_suffix(".json").unlink()],
+    "without a row": lambda path: path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1])),
+    "deleted, with all beside it": lambda path: shutil.rmtree(path.parent),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_rows_that_were_lost_are_computed_again_from_the_kept_networks(damaged, finished, quick, trained, damage):
+    folder, path = damaged
+    expected = lines(folder)
+    DAMAGE[damage](path)
+    with pytest.warns(UserWarning, match=r"Rows of .*agreement.* are lost, at \d checkpoints .* is computed again"):
+        same(run(folder), finished[1])
+    assert lines(folder) == expected and not trained
+    same(run(folder), finished[1])  # without a word
+
+
+def test_rows_of_workers_that_were_lost_are_computed_again(damaged, quick):
+    folder, path = damaged
+    expected = lines(folder)
+    path.unlink()
+    with pytest.warns(UserWarning, match="is computed again"):
+        run(folder, workers="join")
+    assert lines(folder) == expected and not list(folder.rglob("*+*"))
+
+
+def test_rows_whose_networks_are_gone_stay_missing_with_a_word(damaged, finished, quick, trained):
+    folder, path = damaged
+    path.unlink()
+    shutil.rmtree(folder / "networks")
+    with pytest.warns(UserWarning, match=r"at 6 checkpoints .* stays missing, for these networks are not kept"):
+        same(run(folder), finished[1])
+    assert not trained and not path.exists()
+
+
+def test_a_measure_that_scores_no_more_is_told_of_and_tried_once(damaged, finished, quick, monkeypatch):
+    folder, path = damaged
+    path.unlink()
+    scores = threshold_grid.Grid._scores_of
+
+    def fails(grid, x, y, seed, measures):
+        found, failed = scores(grid, x, y, seed, measures)
+        found.pop("random", None)
+        return found, {**failed, "random": "cannot"}
+
+    monkeypatch.setattr(threshold_grid.Grid, "_scores_of", fails)
+    gone = pytest.warns(UserWarning, match="stays missing: a measure that could score a network does so no more")
+    with pytest.warns(UserWarning, match="is computed again"), gone:
+        same(run(folder, workers="join"), finished[1])
+    assert len(read(path.parent)) == 6 * 4
+
+
+def test_a_measure_that_cannot_score_is_not_missing(tmp_path, quick, monkeypatch):
+    scores = threshold_grid.Grid._scores_of
+
+    def fails(grid, x, y, seed, measures):
+        found, failed = scores(grid, x, y, seed, measures)
+        found.pop("random", None)
+        return found, {**failed, "random": "cannot"}
+
+    monkeypatch.setattr(threshold_grid.Grid, "_scores_of", fails)
+    with pytest.warns(UserWarning, match="'random' cannot"):
+        frame = run(tmp_path, seeds=[0])
+    monkeypatch.undo()
+    same(run(tmp_path, seeds=[0]), frame)
+
+
+def test_rows_of_a_measure_whose_file_has_changed_are_known(damaged, finished, quick, monkeypatch):
+    folder, path = damaged
+    digests = importance.digests()
+    monkeypatch.setattr(importance, "digests", lambda: {**digests, "random": "changed"})
+    (grid,) = folder.glob("*.csv")
+    text = [line for line in grid.read_text().splitlines(keepends=True) if ",random," not in line]
+    grid.write_text("".join(text))  # as the warning advises: so the grid's own rows are of the changed file
+    match = r"The rows of random in .*agreement.* were computed before importance/random.py was changed"
+    with pytest.warns(UserWarning, match=match):
+        run(folder)
+    assert json.loads(grid.with_suffix(".json").read_text())["measures_sha256"]["random"] == "changed"
+    with pytest.warns(UserWarning, match=match):  # as long as they stand
+        run(folder)
+    rows = [line for line in path.read_text().splitlines(keepends=True) if ",random," not in line]
+    path.write_text("".join(line for line in rows if ",random" not in line))
+    with pytest.warns(UserWarning, match="is computed again"):
+        run(folder)
+    assert json.loads(path.with_suffix(".json").read_text())["measures_sha256"]["random"] == "changed"
+    run(folder)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.checkpoints import Checkpoints
+from experiments.storage.checkpoints import Checkpoints
 
 ARRAYS = [np.arange(6, dtype="float32").reshape(2, 3), np.array(7), np.array([True]), np.array([2**40])]
 
@@ -56,6 +56,37 @@ def test_damage_is_noticed(tmp_path, change):
     assert int(made.load(1)[-1]) == 1
 
 
+OF = {"run": "digits", "trial": "a", "backend": "jax", "data_sha256": {"digits": "ab"}, "measure_sha256": None}
+
+
+def test_they_say_what_they_come_from(tmp_path):
+    made = Checkpoints(tmp_path, of=OF)
+    made.save(3, ARRAYS, more=1)
+    assert made.read(3)[1] == {**OF, "epoch": 3, "more": 1}
+    assert Checkpoints(tmp_path).read(3)[1]["run"] == "digits"  # whoever asks for nothing is told all the same
+
+
+@pytest.mark.parametrize("name", [*OF, "epoch"])
+def test_what_comes_from_elsewhere_is_not_gone_on_from(tmp_path, name):
+    made = Checkpoints(tmp_path, of=OF)
+    made.save(1, ARRAYS)
+    Checkpoints(tmp_path).save(2, ARRAYS, **{**OF, "epoch": 2, name: "another"})
+    with pytest.warns(UserWarning, match=r"00002.npz to be of the .*, received one that says another; going on from"):
+        assert made.latest(5)[0] == 1
+    assert made.latest(1)[0] == 1
+
+
+def test_one_copied_over_another_epoch_and_one_that_says_nothing(tmp_path):
+    made = Checkpoints(tmp_path, of=OF)
+    made.save(1, ARRAYS)
+    made.path(2).write_bytes(made.path(1).read_bytes())
+    with pytest.warns(UserWarning, match="to be of the epoch 2, received one that says 1; going on"):
+        assert made.latest(2)[0] == 1
+    Checkpoints(tmp_path).save(1, ARRAYS)
+    with pytest.warns(UserWarning, match="to be of the run digits, received one that says nothing; going on"):
+        assert made.latest(1) == (0, None)
+
+
 def test_what_a_crash_left_half_written_is_no_checkpoint(tmp_path):
     made = kept(tmp_path, 1)
     (made.folder / "00002.npz.part").write_bytes(b"half")
@@ -70,3 +101,15 @@ def test_clearing_leaves_other_files_and_other_seeds(tmp_path):
     (made.folder / "notes.txt").write_text("mine")
     made.clear()
     assert [p.name for p in made.folder.iterdir()] == ["notes.txt"] and other.epochs() == [1]
+
+
+def test_arrays_that_are_alike_are_written_once_and_come_back_by_their_names(tmp_path):
+    made, arrays = Checkpoints(tmp_path), {"a": ARRAYS[0], "b/0": ARRAYS[1], "c": ARRAYS[0].copy(), "d": ARRAYS[0] + 1}
+    made.save(1, arrays, of="me")
+    found, says = made.read(1)
+    assert says == {"of": "me"} and found.keys() == arrays.keys()
+    assert all(np.array_equal(found[name], arrays[name]) and found[name].dtype == arrays[name].dtype for name in arrays)
+    glanced, sizes = made.glance(1)
+    assert glanced == says and set(sizes) == {"a", "b/0", "d", "about"}
+    (tmp_path / "00001.npz").write_bytes(b"x" * 500)
+    assert made.glance(1) == made.glance(2) == ({}, {})

@@ -1,20 +1,24 @@
 """Full disks, folders that vanish, files that were damaged: a clear error or a good end, and never a wrong row."""
 
+import ast
 import errno
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 from grid_runs import ROWS_OF_A_CHECKPOINT, run, same
 
-from engine import variants
-from experiments import store, threshold_grid
-from experiments.checkpoints import Checkpoints
-from experiments.store import Store
+from engine import backend, variants
+from experiments import threshold_grid
+from experiments.storage import store
+from experiments.storage.checkpoints import Checkpoints
+from experiments.storage.store import Store
 
 pytestmark = pytest.mark.usefixtures("quick")
 COLUMNS, KEY = ["run", "number", "loss"], ["number"]
@@ -61,7 +65,9 @@ def test_a_disk_that_fills_up_leaves_whole_rows_and_the_store_goes_on(tmp_path, 
     made = opened(tmp_path)
     with monkeypatch.context() as patch:
         Disk(patch, left, number)
-        with pytest.raises(OSError, match=rf"Expected to write .*run\.(csv|json), received: {word}.*run again") as e:
+        with pytest.raises(
+            OSError, match=rf"Expected to write .*run\.(csv|json|sums), received: {word}.*run again"
+        ) as e:
             for row in ROWS:
                 made.append([row])
     assert e.value.errno == number
@@ -83,7 +89,7 @@ def test_a_small_file_system_that_fills_up(small_disk, monkeypatch):
     made = opened(small_disk)
     (small_disk / "ballast").write_bytes(b"x" * 49152)
     rows = [{**row, "number": n} for n, row in enumerate(ROWS * 100)]
-    with pytest.raises(OSError, match=r"run.csv, received: No space left on device"):
+    with pytest.raises(OSError, match=r"run.(csv|sums), received: No space left on device"):
         for n in range(0, len(rows), 10):
             made.append(rows[n : n + 10])
     with pytest.raises(OSError, match=r"00002.npz, received: No space left on device"):
@@ -125,7 +131,7 @@ def test_a_folder_that_vanishes_stops_the_run(tmp_path, monkeypatch, finished):
         (b"\x00\x00\x00\x00", r"lines \[42\] have others"),
         (b"gar,bage", r"lines \[42\] have others"),
         (b"other,7,0.5", r"Expected only rows of the run run in .*run.csv, received rows of \['other'\]"),
-        (b"run,100,0.5", "some stand twice"),
+        (b"run,100,0.5", r"rows of .*run.csv as they were written, received others in 1 of 41 lines, \[42\]"),
     ],
 )
 def test_garbage_in_a_csv_is_told_of(tmp_path, line, message):
@@ -158,6 +164,37 @@ def test_a_run_on_data_that_were_changed_is_not_gone_on_with(tmp_path, monkeypat
     same(run(tmp_path), finished[1])
 
 
+def test_data_that_change_while_a_run_is_going_on_are_noticed_at_the_next_trial(tmp_path, monkeypatch, finished):
+    task = variants.load("tasks", "iris", "TASK")
+    monkeypatch.setattr(threshold_grid, "_SECONDS_BETWEEN_FIGURES", -1)
+
+    def changed():
+        x_train, *others = task.read()
+        return x_train[:, ::-1], *others
+
+    with monkeypatch.context() as patch:
+        with pytest.raises(ValueError, match=r"received others for iris: .* Put the earlier data back"):
+            run(tmp_path, watch=lambda frame: patch.setattr("tasks.iris.TASK", task._replace(read=changed)))
+    (path,) = tmp_path.glob("*.csv")
+    same(pd.read_csv(path), finished[1][finished[1].seed == 0])
+    assert len(list(tmp_path.glob("networks/*"))) == 1
+    same(run(tmp_path), finished[1])
+
+
+def test_a_run_of_another_backend_is_read_and_not_gone_on_with(tmp_path, finished):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    (settings,), (path,) = tmp_path.glob("*.json"), tmp_path.glob("*.csv")
+    text = re.sub(r',\s*"checksum": "[0-9a-f]+"', "", settings.read_text())
+    settings.write_text(text.replace(f'"backend": "{backend.NAME}"', '"backend": "another"'))
+    same(run(tmp_path), finished[1])
+    before = b"".join(path.read_bytes().splitlines(keepends=True)[:-20])
+    path.write_bytes(before)
+    for workers in (1, "join"):
+        with pytest.raises(ValueError, match=r"Expected the backend another, on which .* this run began, received"):
+            run(tmp_path, workers=workers)
+    assert path.read_bytes() == before
+
+
 def test_windows_line_ends_are_read_and_become_ours(tmp_path, finished):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("*.csv")
@@ -172,11 +209,11 @@ def test_files_of_a_later_version_are_refused_and_earlier_ones_read(tmp_path):
     made.append(ROWS[:1])
     made.close()
     about = json.loads(made.settings_path.read_text())
-    assert about.pop("schema") == store.SCHEMA
+    assert about.pop("schema") == store.SCHEMA and about.pop("checksum")
     made.settings_path.write_text(json.dumps(about))
     assert len(opened(tmp_path).done) == 1
     made.settings_path.write_text(json.dumps({**about, "schema": store.SCHEMA + 1}))
-    with pytest.raises(ValueError, match="received 2: it was written by a later version"):
+    with pytest.raises(ValueError, match=f"received {store.SCHEMA + 1}: it was written by a later version"):
         opened(tmp_path)
     made.settings_path.write_text("{")
     assert len(opened(tmp_path).done) == 1
@@ -197,5 +234,9 @@ def test_no_result_is_ever_unpickled():
     loads = [line for text in sources.values() for line in text.splitlines() if "np.load(" in line]
     assert loads and all("allow_pickle=False" in line for line in loads)
     for path, text in sources.items():
-        for word in ("pickle.load", "import pickle", "read_pickle", "joblib", "safe_mode=False", "yaml.load("):
+        for word in ("pickle.load", "import pickle", "read_pickle", "joblib", "yaml.load("):
             assert word not in text, (path, word)
+        unsafe = [
+            node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.keyword) and node.arg == "safe_mode"
+        ]
+        assert all(ast.literal_eval(node.value) is True for node in unsafe), path

@@ -15,7 +15,8 @@ from grid_runs import ROWS, ROWS_OF_A_CHECKPOINT, SETTINGS, run, same, values
 
 import report
 from engine import structure, training
-from experiments import locks, threshold_grid
+from experiments import threshold_grid
+from experiments.storage import locks
 
 pytestmark = pytest.mark.usefixtures("quick")
 ROOT = pathlib.Path(__file__).parents[2]
@@ -40,8 +41,8 @@ def csv(folder):
     return path
 
 
-def checkpoints(folder):
-    return sorted(str(path.relative_to(folder / "checkpoints")) for path in folder.glob("checkpoints/*/*/*"))
+def kept(folder):
+    return sorted(f"{path.parent.name}/{path.name}" for path in folder.glob("networks/*/*/*.npz"))
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +94,12 @@ def test_killed_in_the_middle(tmp_path, finished, trained):
         process.communicate()
     written = pd.read_csv(csv(tmp_path))
     assert wanted <= len(written) < 3 * ROWS_OF_A_CHECKPOINT
-    assert [path.split("/", 1)[1] for path in checkpoints(tmp_path)] == ["seed-0/00002.npz", "seed-0/00003.npz"]
+    assert kept(tmp_path) == [f"seed-0/0000{epoch}.npz" for epoch in range(4)]
 
     frame = run(tmp_path)
     same(frame, finished[1])
     pd.testing.assert_frame_equal(frame[: len(written)], written)
     assert trained == ALL_EPOCHS[3:]
-    assert not checkpoints(tmp_path)
     agreement = [pd.read_csv(csv(folder / "agreement")) for folder in (tmp_path, finished[0])]
     pd.testing.assert_frame_equal(*agreement)
     assert not agreement[0].duplicated(["seed", "epoch", "level", "reduction", "scope", "measure", "other"]).any()
@@ -137,7 +137,7 @@ def test_a_line_that_was_cut_off_is_run_again(copy, finished, trained):
     cut = content[: content.rfind(b",1,3,random,unit,") + 30]  # in the last ranking of the last checkpoint
     csv(copy).write_bytes(cut)
     same(run(copy), finished[1])
-    assert trained == ALL_EPOCHS[3:]
+    assert not trained
 
 
 def test_rows_that_were_deleted_are_run_again(copy, finished, trained):
@@ -146,12 +146,12 @@ def test_rows_that_were_deleted_are_run_again(copy, finished, trained):
     csv(copy).write_text("".join(lines))
     frame = run(copy)
     same(frame, finished[1])
-    assert len(frame) == ROWS and trained == ALL_EPOCHS[:2]
+    assert len(frame) == ROWS and not trained
 
 
 @pytest.mark.parametrize("way", ["flipped", "truncated", "empty", "both empty"])
 def test_a_damaged_checkpoint_and_the_one_before_it(stopped, finished, trained, way):
-    paths = sorted(stopped.glob("checkpoints/*/seed-0/*.npz"))
+    paths = sorted(stopped.glob("networks/*/seed-0/*.npz"))[-2:]
     assert [path.stem for path in paths] == ["00002", "00003"]
     for path in paths if way == "both empty" else paths[1:]:
         content = bytearray(path.read_bytes())
@@ -161,7 +161,7 @@ def test_a_damaged_checkpoint_and_the_one_before_it(stopped, finished, trained, 
         frame = run(stopped)
     assert len(warned) == (2 if way == "both empty" else 1)
     same(frame, finished[1])
-    assert trained == (ALL_EPOCHS if way == "both empty" else ALL_EPOCHS[2:])
+    assert trained == (ALL_EPOCHS[1:] if way == "both empty" else ALL_EPOCHS[2:])
 
 
 def test_a_packed_file_is_as_good(copy, finished, trained):
@@ -185,7 +185,7 @@ def test_a_crash_in_training_leaves_what_was_done(tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         run(tmp_path, seeds=[0])
     assert len(pd.read_csv(csv(tmp_path))) == ROWS_OF_A_CHECKPOINT
-    assert len(checkpoints(tmp_path)) == 1
+    assert kept(tmp_path) == ["seed-0/00000.npz", "seed-0/00001.npz"]
 
 
 def test_what_two_runs_share_leaves_out_only_the_seconds(finished):

@@ -85,8 +85,14 @@ def test_estimate_counts_what_a_run_evaluates(tmp_path, finished):
     again = threshold_grid.estimate(out=tmp_path, **SETTINGS)
     assert again == (len(frame), len(frame), 0, 0)
     more = threshold_grid.Grid(out=tmp_path, **{**SETTINGS, "seeds": [0, 1, 2]})
-    more._time_one_trial = lambda distinct: 9.0
-    assert more.estimate() == (len(frame) * 3 // 2, len(frame), told.distinct * 3 // 2, pytest.approx(9.0))
+    asked = []
+    more._time = lambda *what: asked.append(what) or 9.0
+    assert more.estimate() == (len(frame) * 3 // 2, len(frame), told.distinct // 2, 9.0)
+    assert asked == [(2, 3, 3, told.distinct // 2)]  # the epochs and checkpoints of the third seed
+    later = threshold_grid.Grid(out=tmp_path, **{**SETTINGS, "measures": ["magnitude", "taylor"], "epochs": 4})
+    later._time = lambda *what: asked.append(what) or 9.0
+    later.estimate()
+    assert asked[-1][:3] == (0, 2, 8)  # a fourth epoch of each
 
 
 def test_cells_that_replace_the_same_weights_are_evaluated_once(tmp_path, monkeypatch):
@@ -182,4 +188,4 @@ def test_the_validation_examples_that_are_evaluated_and_scored_on(tmp_path):
 def test_options_reach_the_optimizer(tmp_path):
     options = {"optimizer": "sgd", "optimizer_options": {"momentum": 0.75}}
     made = threshold_grid.Grid(out=tmp_path, **{**SETTINGS, **options})
-    assert made._optimizer.inner.momentum == 0.75
+    assert made._source.optimizer.inner.momentum == 0.75

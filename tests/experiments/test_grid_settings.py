@@ -8,8 +8,7 @@ import pytest
 import aggregation
 import importance
 import tasks
-from experiments.settings import GridSettings
-from experiments.threshold_grid import Grid
+from experiments.threshold_grid import Grid, GridSettings
 
 GIVEN = {"task": "iris", "model": "mlp", "measures": ["magnitude", "random"]}
 
@@ -23,8 +22,12 @@ def settings(**changed):
     [
         ({"task": "irises"}, ", ".join(tasks.names()), "'irises'"),
         ({"measures": ["magnitudes"]}, ", ".join(importance.names()), "'magnitudes'"),
-        ({"measures": ["mas:output=logits"]}, "among ['outputs']", "received output"),
-        ({"measures": ["magnitude:power=2"]}, "none (it has none)", "received power"),
+        (
+            {"measures": ["mas:output=logits"]},
+            "the measure 'mas' has (outputs)",
+            "received output. Did you mean 'outputs'?",
+        ),
+        ({"measures": ["magnitude:power=2"]}, "'magnitude' has (it has none)", "received power"),
         ({"measures": ["mas:logits"]}, "'name:option=value,option=value'", "received 'logits'"),
         ({"measures": "magnitude"}, "measures to be a list", "received 'magnitude'. Write ['magnitude']"),
         ({"measures": []}, "measures to be a list of at least one, each once", "received []"),
@@ -37,16 +40,16 @@ def settings(**changed):
         ({"scopes": "layer"}, "scopes to be a list", "received 'layer'"),
         ({"reductions": ["median"]}, "one of 'mean', 'sum', 'minimum', 'maximum'", "received 'median'"),
         ({"scored_on": "test"}, "scored_on to be one of 'training', 'validation'", "received 'test'"),
-        ({"thresholds": [0, 1.1]}, "thresholds from 0 to 1", "received [0, 1.1]"),
-        ({"thresholds": [-0.1, 1]}, "thresholds from 0 to 1", "received [-0.1, 1]"),
-        ({"thresholds": [0, float("nan")]}, "thresholds from 0 to 1", "received [0, nan]"),
-        ({"thresholds": [0, 50, 100]}, "fractions of weights replaced", "received [0, 50, 100]"),
-        ({"thresholds": []}, "thresholds from 0 to 1", "received []"),
-        ({"thresholds": 0.5}, "thresholds from 0 to 1", "received 0.5"),
-        ({"thresholds": "0.5"}, "thresholds from 0 to 1", "received '0.5'"),
+        ({"thresholds": [0, 1.1]}, "thresholds to be fractions of the weights, from 0 to 1", "received 1.1"),
+        ({"thresholds": [-0.1, 1]}, "fractions of the weights, from 0 to 1", "received -0.1"),
+        ({"thresholds": [0, float("nan")]}, "from 0 to 1", "received nan"),
+        ({"thresholds": [0, 50, 100]}, "fractions of the weights", "received 50"),
+        ({"thresholds": []}, "thresholds to be a list of at least one", "received []"),
+        ({"thresholds": 0.5}, "thresholds to be a list", "received 0.5. Write [0.5]"),
+        ({"thresholds": "0.5"}, "thresholds to be a list", "received '0.5'"),
         ({"thresholds": 1}, "thresholds to be a whole number of at least 2", "received 1"),
-        ({"thresholds": [0.5, 0.2]}, "thresholds in ascending order, each once", "received [0.5, 0.2]"),
-        ({"thresholds": [0.2, 0.2]}, "thresholds in ascending order, each once", "received [0.2, 0.2]"),
+        ({"thresholds": [0.5, 0.2]}, "thresholds in ascending order", "received [0.5, 0.2]"),
+        ({"thresholds": [0.2, 0.2]}, "each once", "received [0.2, 0.2]"),
         ({"epochs": 0}, "epochs to be a whole number of at least 1", "received 0"),
         ({"epochs": 2.5}, "epochs to be a whole number", "received 2.5"),
         ({"epochs": True}, "epochs to be a whole number", "received True"),
@@ -65,8 +68,8 @@ def settings(**changed):
         ({"labels": "35"}, "labels to be a list", "received '35'"),
         ({"variables": "kernel"}, "variables to be a list", "received 'kernel'. Write ['kernel']"),
         ({"variables": []}, "variables to be a list of at least one", "received []"),
-        ({"learning_rate": 0}, "learning_rate above 0", "received 0"),
-        ({"learning_rate": float("nan")}, "learning_rate above 0", "received nan"),
+        ({"learning_rate": 0}, "learning_rate to be a finite number above 0", "received 0"),
+        ({"learning_rate": float("nan")}, "learning_rate to be a finite number above 0", "received nan"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
 )
@@ -83,7 +86,7 @@ def test_what_cannot_be(changed, expected, received):
         ({"model": "mpl"}, "a model of the task 'iris' (mlp)", "received 'mpl'"),
         ({"labels": [0]}, "labels to be two or more different ones", "received [0]"),
         ({"labels": [0, 7]}, "labels that the task 'iris' has ([0, 1, 2])", "received [7]"),
-        ({"validation": 1.0}, "a fraction between 0 and 1 (both excluded) or 'test'", "received 1.0"),
+        ({"validation": 1.0}, "a finite number between 0 and 1 (both excluded) or 'test'", "received 1.0"),
         ({"options": {"noise": 1}}, "options that the task 'iris' has (it has none)", "received noise"),
         ({"variables": ["gamma"]}, "some of this model's 'bias', 'kernel'", "received ['gamma']"),
     ],
@@ -105,24 +108,35 @@ def test_no_such_setting(tmp_path):
 
 def test_the_name_is_pinned():
     """Results on disk are found again by it: where this fails, earlier runs would be run again."""
-    assert settings().name == "iris-mlp-7ea6e38d"
-    assert settings(fill="zero", labels=[0, 2], thresholds=[0, 0.5, 1], options={}).name == "iris-mlp-a8b3f6d6"
+    assert settings().first_name == "iris-mlp-7ea6e38d"
+    assert settings(fill="zero", labels=[0, 2], thresholds=[0, 0.5, 1], options={}).first_name == "iris-mlp-a8b3f6d6"
 
 
 CHANGES = {
     "measures": ["magnitude"], "levels": ["weight"], "reductions": ["mean", "sum"], "scopes": ["model"], "fill": "zero",
     "thresholds": 20, "epochs": 6, "every": 2, "batch_size": 99, "optimizer": "sgd", "learning_rate": 0.01,
-    "optimizer_options": {"momentum": 0.9},
+    "optimizer_options": {"weight_decay": 0.01},
     "labels": [0, 1], "validation": 0.2, "variables": ["kernel"], "examples": None, "scored_on": "validation",
     "evaluated": 5, "options": {"noise": 0.1}, "task": "digits", "model": "cnn",
+    "records": False, "sweep": True, "network": "w123456789abc", "loss": "MeanSquaredError {}", "folds": 8,
 }  # fmt: skip
 
 
-def test_every_setting_but_the_seeds_changes_the_name():
+def test_every_setting_that_is_no_column_changes_the_name():
     assert set(CHANGES) | {"seeds"} == set(settings().as_dict())
-    found = {key: settings(**{key: value}).name for key, value in CHANGES.items()}
-    assert len({settings().name, *found.values()}) == len(CHANGES) + 1
+    for name, varied in (("name", GridSettings.VARIED), ("first_name", {"seeds"})):
+        found = {key: getattr(settings(**{key: value}), name) for key, value in CHANGES.items()}
+        same = {key for key, value in found.items() if value == getattr(settings(), name)}
+        assert same == varied - {"seeds"} and len(set(found.values()) | {""}) == len(CHANGES) - len(same) + 1 + bool(
+            same
+        )
     assert settings(seeds=[7, 3]).name == settings().name
+
+
+def test_measures_that_need_records_are_left_out_or_refused_without_them():
+    assert "synaptic_intelligence" not in settings(measures=None, records=False).measures
+    with pytest.raises(ValueError, match=r"Expected records=True.*received records=False with synaptic_intelligence"):
+        settings(measures=["magnitude", "synaptic_intelligence"], records=False)
 
 
 def test_a_setting_at_its_default_is_no_part_of_the_name(monkeypatch):

@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from experiments import locks
-from experiments.locks import Lock
+from experiments.storage import locks
+from experiments.storage.locks import Lock
 
 ROOT = pathlib.Path(__file__).parents[2]
 HOLDER = """
 import sys, time
-from experiments.locks import Lock
+from experiments.storage.locks import Lock
 lock = Lock(sys.argv[1], "run")
 print(lock.take(done=3), flush=True)
 time.sleep(60)
@@ -85,6 +85,61 @@ def test_who_takes_it_without_a_note_removes_that_of_who_died(tmp_path, holder):
     lock.release()
 
 
+def test_a_process_is_known_by_when_it_started_too(tmp_path, holder, monkeypatch):
+    note = Lock(tmp_path, "run").note()
+    assert note["started"] == locks.started(holder.pid) != locks.started(os.getpid())
+    assert locks.alive(note) and not locks.alive({**note, "started": locks.started(os.getpid())})
+    del note["started"]  # as in notes of earlier versions
+    assert locks.alive(note)
+    read = pathlib.Path.read_text
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda path, **how: read(path / "no /proc here", **how))
+    asked = locks.started(holder.pid)  # the system is asked by `ps`, if it has one
+    assert asked == locks.started(holder.pid) and (asked is None or str(time.localtime().tm_year) in asked)
+    monkeypatch.setattr(subprocess, "run", fails)
+    assert locks.started(holder.pid) is None and locks.alive({**note, "started": "at some time"})
+
+
+def fails(*command, **how):
+    raise FileNotFoundError("no ps")
+
+
+def test_there_is_no_start_of_a_process_that_is_none():
+    assert locks.started(2**22 + 1) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "1", "{}", '{"process": 1}', '{"process": "1", "host": "a", "user": "b", "since": "c"}',
+             '{"process": 1, "host": 2, "user": "b", "since": "2020-01-01T00:00:00+00:00"}',
+             '{"process": 1, "host": "a", "user": "b", "since": "soon"}', "[" * 100_000],
+)  # fmt: skip
+def test_a_note_that_cannot_be_understood_is_none(tmp_path, text):
+    (tmp_path / "run.holder").write_text(text)
+    assert Lock(tmp_path, "run").note() is None
+
+
 def test_a_process_elsewhere_is_believed_to_live():
     note = {"process": 2**22 + 1, "host": "another-machine"}
     assert locks.alive(note) and not locks.alive({**note, "host": socket.gethostname()})
+
+
+def test_a_lock_whose_file_was_removed_or_replaced_is_lost(tmp_path):
+    lock, other = Lock(tmp_path, "run"), Lock(tmp_path, "run")
+    with pytest.raises(locks.Lost):
+        lock.check()  # it was not taken
+    assert lock.take(done=1)
+    lock.check()
+    (tmp_path / "run.lock").unlink()
+    with pytest.raises(locks.Lost, match=r"Expected .*run.lock, by which .*, received no such file: .* Run"):
+        lock.check()
+    assert other.take(done=2)
+    with pytest.raises(locks.Lost, match="received another file in its place"):
+        lock.check()
+    other.check()
+    for reason in (None, "it failed"):
+        lock.release(reason)  # and leaves alone what the other noted
+        assert other.note()["done"] == 2 and "reason" not in other.note()
+    assert not Lock(tmp_path, "run").take()
+    other.release()
+    assert lock.take()
+    lock.check()
+    lock.release()

@@ -5,7 +5,8 @@ import sys
 import pytest
 from grid_runs import ROWS, run, same
 
-from experiments import crew, threshold_grid
+from experiments import threshold_grid
+from experiments.workers import processes
 
 
 def test_without_ray_it_is_asked_for(tmp_path, monkeypatch):
@@ -28,7 +29,7 @@ def cluster():
 @pytest.mark.filterwarnings("ignore")
 def test_a_node_that_is_killed_loses_nothing(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(threshold_grid, "_SECONDS_BETWEEN_FIGURES", -1)
-    monkeypatch.setattr(crew.NowAndThen.__init__, "__defaults__", (0.1,))
+    monkeypatch.setattr(processes.NowAndThen.__init__, "__defaults__", (0.1,))
     node, killed = cluster.add_node(num_cpus=1), []
 
     def watch(frame):

@@ -3,13 +3,15 @@
 import gzip
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import store
-from experiments.store import Store
+from engine import backend
+from experiments.storage import store
+from experiments.storage.store import Store
 
 COLUMNS, KEY = ["name", "number", "loss"], ["name", "number"]
 ROWS = [{"name": "a", "number": n, "loss": n / 3} for n in range(3)]
@@ -98,7 +100,10 @@ def test_a_crash_while_unpacking_loses_and_doubles_nothing(tmp_path):
     (tmp_path / "run.csv").write_bytes(b"")
     made = opened(tmp_path)
     assert len(made.done) == 3
-    made.append([{"name": "b", "number": 0, "loss": 1.0}])
+    with pytest.warns(
+        UserWarning, match=r"There is no .*run.sums, .* The 3 rows that are there, .* are taken as they are"
+    ):
+        made.append([{"name": "b", "number": 0, "loss": 1.0}])
     made.close()
     assert (tmp_path / "run.csv").read_text() == TEXT + "b,0,1.0\n"
 
@@ -117,12 +122,40 @@ def test_the_same_columns_in_another_order_are_another_file(tmp_path):
         opened(tmp_path)
 
 
-def test_a_cell_that_stands_twice(tmp_path):
-    path = tmp_path / "run.csv"
+@pytest.mark.parametrize("name", ["run.csv", "run+a.csv"])
+def test_a_cell_that_stands_twice_with_other_values(tmp_path, name):
+    path = tmp_path / name
     path.write_text(TEXT + "a,1,0.4\n")
-    with pytest.raises(ValueError, match=r"Expected each cell once in .*run.csv, some stand twice. Move the file"):
+    message = r", some stand twice: of name=a, number=1, loss is 0.333\d+ and 0.4. Remove the wrong lines, or move the"
+    with pytest.raises(ValueError, match=rf"Expected each cell once in .*{re.escape(name)}{message}"):
         opened(tmp_path)
     assert path.read_text() == TEXT + "a,1,0.4\n"
+
+
+@pytest.mark.parametrize("name", ["run.csv", "run+a.csv", "run.csv.gz"])
+def test_rows_that_stand_twice_with_the_same_values_are_dropped_and_said_once(tmp_path, name):
+    """As two processes wrote them, which took different times."""
+
+    def made():
+        return Store(tmp_path, "run", [*COLUMNS, "seconds"], KEY)
+
+    whole = ["name,number,loss,seconds\n", "a,0,0.0,0.1\n", "a,1,0.5,0.2\n"]
+    text = "".join([*whole, "a,1,0.5,0.3\n", "a,0,0.0,0.1\n"]).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    with pytest.warns(UserWarning, match=r"2 rows of .*run.*csv stand twice, with the same values, and are taken once"):
+        store = made()
+    assert store.frame()["seconds"].tolist() == [0.1, 0.2]
+    if "+" in name:
+        with pytest.warns(UserWarning, match="stand twice"):
+            store.fold("a")
+        store.append([{**ROWS[2], "seconds": 0.4}])
+    else:
+        store.refresh()
+        with pytest.warns(UserWarning, match="which holds checksums of rows"):
+            store.append([{**ROWS[2], "seconds": 0.4}])
+    store.close()
+    assert (tmp_path / "run.csv").read_text() == "".join([*whole, "a,2,0.6666666666666666,0.4\n"])
+    assert len(made().done) == 3
 
 
 @pytest.mark.parametrize("line", ["garbage", "a,1", "a,3,0.1,5", "\x00\x00\x00", "<<<<<<< HEAD"])
@@ -168,6 +201,92 @@ def test_the_settings_file_says_what_a_result_depends_on(tmp_path):
     assert about["device"] and "commit" in about
 
 
+def settings_of(made):
+    return json.loads(made.settings_path.read_text())
+
+
+@pytest.fixture
+def made_by(monkeypatch):
+    """Say what makes the rows from now on: callable `made_by(version, commit)`."""
+
+    def change(version, commit, device="cpu"):
+        found = {"versions": {"keras": version}, "backend": backend.NAME, "device": device, "commit": commit}
+        monkeypatch.setattr(store, "provenance", lambda: found)
+        return found
+
+    return change
+
+
+def test_other_versions_are_written_down_for_the_rows_that_they_made_and_said_once(tmp_path, made_by):
+    def add(row):
+        made = opened(tmp_path, about={"settings": {}})
+        made.check_goes_on()
+        made.append([row])
+        made.close()
+        return made
+
+    entries = [{"rows": 0, **made_by("3.1", "aa")}]
+    add(ROWS[0])
+    made = add(ROWS[1])
+    assert [{k: v for k, v in each.items() if k != "since"} for each in settings_of(made)["provenance"]] == entries
+    entries.append({"rows": 2, **made_by("3.2", "bb")})
+    with pytest.warns(
+        UserWarning, match=r"run.csv from here on come from keras 3.2 \(before: 3.1\), commit bb \(b.*aa"
+    ):
+        add(ROWS[2])
+    add({**ROWS[0], "name": "b"})
+    entries.append({"rows": 4, **made_by("3.2", "bb-dirty", "another")})  # written down, and nothing to be warned of
+    made = add({**ROWS[1], "name": "b"})
+    about = settings_of(made)
+    assert [{k: v for k, v in each.items() if k != "since"} for each in about["provenance"]] == entries
+    assert all(each["since"].startswith("20") for each in about["provenance"])
+    assert (about["versions"], about["commit"]) == ({"keras": "3.1"}, "aa")  # as it began
+
+
+def test_what_an_earlier_settings_file_says_is_what_made_its_rows(tmp_path, made_by):
+    before = made_by("3.1", "aa")
+    made = opened(tmp_path, about={"settings": {}})
+    made.append(ROWS[:1])
+    made.close()
+    about = settings_of(made)
+    del about["provenance"], about["checksum"]
+    made.settings_path.write_text(json.dumps(about))
+    now = made_by("3.2", "aa")
+    again = opened(tmp_path, about={"settings": {}})
+    again.append(ROWS[1:])
+    again.close()
+    first, second = settings_of(again)["provenance"]
+    assert first == {"rows": 0, **before} and second.items() >= {"rows": 1, **now}.items()
+
+
+@pytest.mark.parametrize("rows", [1, 0])
+def test_another_backend_is_read_and_not_gone_on_with(tmp_path, monkeypatch, rows):
+    made = opened(tmp_path, about={"settings": {}})
+    made.append(ROWS[:1])
+    made.close()
+    if not rows:  # who shares a run may be in its first trial
+        made.path.unlink()
+    before = made.settings_path.read_bytes()
+    other = {"tensorflow": "jax", "jax": "tensorflow"}[backend.NAME]
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "NAME", other)
+        late = opened(tmp_path, about={"settings": {}})
+        assert len(late.frame()) == rows
+        for go_on in (late.check_goes_on, lambda: late.append(ROWS[1:])):
+            with pytest.raises(
+                ValueError, match=f"Expected the backend {backend_of(made)}, on .* received {other}, on"
+            ):
+                go_on()
+    assert made.settings_path.read_bytes() == before
+    again = opened(tmp_path, about={"settings": {}})
+    again.append(ROWS[1:])
+    again.close()
+
+
+def backend_of(made):
+    return settings_of(made)["backend"]
+
+
 def test_rows_of_other_data_are_refused(tmp_path):
     def with_data(**digests):
         return opened(tmp_path, about={"data_sha256": digests} if digests else {})
@@ -184,6 +303,9 @@ def test_rows_of_other_data_are_refused(tmp_path):
     again = with_data(cifar10="bb", mnist="aa")
     again.append(ROWS[1:])
     again.close()
+    again.check_data({"mnist": "aa", "new": "cc"})
+    with pytest.raises(ValueError, match="others for mnist: "):
+        again.check_data({"mnist": "cc"})
     # What was written before digests were goes on.
     with_data().write_settings()
     assert with_data(mnist="cc").done == again.done
@@ -204,7 +326,9 @@ def test_a_measure_whose_file_has_changed_is_told_of_as_long_as_its_rows_stand(t
             changed = with_measures(mine="ee", other="cc")
         changed.append([{"measure": "other", "number": len(changed.done)}])
         changed.close()
-    assert json.loads(made.settings_path.read_text())["measures_sha256"] == {"mine": "aa", "other": "cc"}
+    about = settings_of(made)
+    assert about["measures_sha256"] == {"mine": "aa", "other": "cc"}
+    assert [(e["rows"], e.get("measures_sha256")) for e in about["provenance"]] == [(0, None), (1, {"mine": "ee"})]
     lines = made.path.read_text().splitlines(keepends=True)
     made.path.write_text("".join(line for line in lines if not line.startswith("mine")))
     anew = with_measures(mine="ee", other="cc")

@@ -3,7 +3,11 @@
 Every attempt is a process of its own, which SIGKILL ends after a random time, or inside the write of a row, of a
 checkpoint, or of the renaming that makes a checkpoint count. When a run is complete, its CSVs are compared with those
 of a run that nothing interrupted, as text and cell by cell, without the column of seconds; then the next run begins.
-The last line says what came of it all.
+The last but one line says what came of it all.
+
+SIGKILL leaves what the system has not written to the disk yet, so it cannot show a missing `fsync`. Therefore small
+jobs are also run on a disk that fails at each call in turn, and started again from what a power loss may leave; see
+`power_loss.py`. The last line says what came of that.
 """
 
 import argparse
@@ -21,6 +25,7 @@ import threading
 import time
 
 import keras
+import power_loss
 from tqdm.auto import tqdm
 
 from experiments import fine_tuning, sequential, threshold_grid
@@ -28,7 +33,7 @@ from experiments import fine_tuning, sequential, threshold_grid
 # As little as has all there is to lose: a random stream (dropout), records of the training, many thresholds at once.
 GRID = {
     "task": "digits", "measures": ["magnitude", "synaptic_intelligence", "fisher_sampled", "random"], "thresholds": 51,
-    "levels": ["weight", "unit"], "epochs": 4, "every": 1, "batch_size": 64, "seeds": [0, 1],
+    "levels": ["weight", "unit"], "epochs": 4, "every": 1, "batch_size": 64, "seeds": [0, 1], "sweep": True,
 }  # fmt: skip
 SEQUENTIAL = {
     "sequence": "permuted_digits", "measures": ["synaptic_intelligence"], "penalties": ["stabilized"],
@@ -161,7 +166,7 @@ class Torture:
                 print("different: ", *pair, sep="\n    ", file=sys.stderr)
             self.found["rows"] += len(expected)
         left = [path for path in out.rglob("*") if path.suffix in (".part", ".holder") or "+" in path.name]
-        if self.job in ("grid", "honest"):  # the others keep the optimizer's state, or what was pretrained
+        if self.job == "honest":  # the others keep networks, the optimizer's state, or what was pretrained
             left += out.rglob("*.npz")
         assert not left, f"left behind: {left}"
         self.found["runs"] += 1
@@ -195,12 +200,41 @@ def sentence(done):
     )
 
 
+def outages(folder, jobs, every, losses, seed, told):
+    """Let the disk fail at every so manieth call of small jobs, and the power so many times; return a sentence."""
+    found, calls = collections.Counter(), {}
+    for name in jobs:
+        (folder / name).mkdir()
+        outage = power_loss.Outage(power_loss.JOBS[name], folder / name)
+        calls[name] = outage.calls
+        if every:
+            told(f"{name}: {outage.faults(range(0, outage.calls, every))}")
+        share = 5 if "chain" in name else 1  # it costs next to nothing
+        told(f"{name}: {outage.losses(losses * share // 12, seed)}")
+        found.update(outage.found)
+    jobs = ", ".join(f"{count} of a {name}" for name, count in calls.items())
+    return (
+        f"{found['faults']:,} faults of a disk ({len(power_loss.FAULTS)} kinds; calls: {jobs}) and {found['losses']:,} "
+        f"power losses: {found['rows']:,} rows, {found['lost']} lost, {found['doubled']} doubled, "
+        f"{found['different']} different."
+    )
+
+
+def tell(text):
+    print(text, file=sys.stderr, flush=True)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--grid", type=int, default=50, help="times to kill a grid")
     parser.add_argument("--sequential", type=int, default=20, help="times to kill sequential runs")
     parser.add_argument("--fine-tuning", type=int, default=10, help="times to kill a fine-tuning")
-    parser.add_argument("--seed", type=int, default=0, help="of the instants")
+    parser.add_argument("--outages", nargs="*", default=list(power_loss.JOBS), help="jobs under which the disk fails")
+    parser.add_argument("--faults", type=int, default=1, help="let the disk fail at every so manieth call; 0: never")
+    parser.add_argument(
+        "--losses", type=int, default=1008, help="power losses, twelfths of them of grids and sequences"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the instants and the losses")
     asked = parser.parse_args(arguments)
     done = []
     half = asked.sequential // 2
@@ -209,8 +243,13 @@ def main(arguments=None):
             if not times:
                 continue
             done.append(Torture(job, pathlib.Path(folder), asked.seed))
-            done[-1].kill(times, told=lambda text: print(text, file=sys.stderr, flush=True))
-    print(sentence(done), flush=True)
+            done[-1].kill(times, told=tell)
+        if asked.outages:
+            said = outages(pathlib.Path(folder), asked.outages, asked.faults, asked.losses, asked.seed, tell)
+    if done:
+        print(sentence(done), flush=True)
+    if asked.outages:
+        print(said, flush=True)
     return int(any(each.found[what] for each in done for what in ("lost", "doubled", "different")))
 
 

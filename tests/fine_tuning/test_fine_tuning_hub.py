@@ -8,7 +8,7 @@ import pytest
 import reference_language
 
 import importance
-from engine import training
+from engine import draws, training
 from experiments import fine_tuning
 from tasks import texts
 
@@ -74,10 +74,10 @@ def test_the_model_is_the_presets_own(gpt2, preset):
 def test_importances_are_those_of_a_slow_loop_and_kept(hub, monkeypatch, per_token):
     job = hub.job(per_token=per_token)
     model = job._language.build(LENGTH)
-    x, y = job._old.draw(6, [0, 6])
+    x, y = job._old.draw(6, draws.generator(0, "scored sequences"))
     if per_token:
         gradients = reference_language.token_gradients(
-            model, x, y, np.random.default_rng([0, LENGTH]).integers(0, LENGTH, 6)
+            model, x, y, draws.generator(0, "scored tokens").integers(0, LENGTH, 6)
         )  # fmt: skip
     else:
         gradients = reference_language.gradients(model, x, y)

@@ -8,8 +8,8 @@ import pytest
 import reference_language
 
 import importance
-from engine import training
-from experiments import importances
+from engine import draws, training
+from experiments.storage import importances
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def kept(job, name):
 def test_of_sequences_they_are_those_of_a_slow_loop(trained_a_little):
     job = trained_a_little.job()
     model = built(job)
-    x, y = job._old.draw(6, [0, 6])
+    x, y = job._old.draw(6, draws.generator(0, "scored sequences"))
     gradients = reference_language.gradients(model, x, y)
     reference_language.assert_close(job.scores("fisher_empirical", 0), reference_language.mean_square(gradients))
     weights = training.values(model.trainable_variables)
@@ -46,8 +46,8 @@ def test_of_sequences_they_are_those_of_a_slow_loop(trained_a_little):
 
 def test_of_tokens_they_are_those_of_a_slow_loop(trained_a_little):
     job = trained_a_little.job(per_token=True)
-    x, y = job._old.draw(6, [0, 6])
-    places = np.random.default_rng([0, 8]).integers(0, 8, 6)
+    x, y = job._old.draw(6, draws.generator(0, "scored sequences"))
+    places = draws.generator(0, "scored tokens").integers(0, 8, 6)
     expected = reference_language.mean_square(reference_language.token_gradients(built(job), x, y, places))
     reference_language.assert_close(job.scores("fisher_empirical", 0), expected)
     of_sequences = trained_a_little.job().scores("fisher_empirical", 0)
@@ -66,9 +66,31 @@ def test_they_are_kept_with_where_they_come_from(small, monkeypatch):
             assert all(np.array_equal(a, b) and a.dtype == np.float32 for a, b in zip(arrays, found, strict=True))
     assert (about["measure"], about["seed"], about["settings"]["examples"]) == ("magnitude", 0, 6)
     assert {"versions", "backend", "device", "commit", "weights_sha256"} <= about.keys()
-    # Of other weights, they are computed anew.
-    importances.save(kept(job, "magnitude-sequences-6"), [a + 1 for a in found], **{**about, "weights_sha256": "other"})
-    assert np.array_equal(small.job().scores("magnitude", 0)[0], found[0])
+
+
+@pytest.mark.parametrize("name", ["weights_sha256", "measure_sha256", "trial", None])
+def test_of_something_else_or_damaged_they_are_computed_anew(small, name):
+    found = small.job().scores("magnitude", 0)
+    path = kept(small.job(), "magnitude-sequences-6")
+    whole, about = importances.load(path)
+    importances.save(path, [a + 1 for a in whole], **{**about, **({name: "another"} if name else {})})
+    if name is None:
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.warns(UserWarning, match=r"received (one that says another|a file that is damaged).* computed anew"):
+        again = small.job().scores("magnitude", 0)
+    assert all(np.array_equal(a, b) for a, b in zip(again, found, strict=True))
+    assert importances.load(path)[1] == about
+
+
+def test_of_a_measure_whose_file_has_changed_they_are_computed_anew(small, monkeypatch):
+    small.job().scores("magnitude", 0)
+    job, digests = small.job(), {**importance.digests(), "magnitude": "of another file"}
+    monkeypatch.setattr(importance, "digests", lambda: digests)
+    ones = [np.full(a.shape, 7, "float32") for a in job.scores("magnitude", 0)]
+    monkeypatch.setattr(importance.LoadedMeasure, "score", lambda *a, **k: ones)
+    with pytest.warns(UserWarning, match="the measure's file of another file, received one that says .* computed anew"):
+        assert small.job().scores("magnitude", 0)[0].max() == 7
+    assert small.job().scores("magnitude", 0)[0].max() == 7  # and kept
 
 
 class Evil:
@@ -81,19 +103,31 @@ class Evil:
         return pathlib.Path.touch, (self.path,)
 
 
+def damaged(path):
+    """Damage a file everywhere: each time it is told of, or makes no difference."""
+    whole, expected = path.read_bytes(), importances.load(path)
+    flips = (whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :] for place in range(len(whole)))
+    told = 0
+    for content in (b"", b"garbage", whole[:-40], *flips):
+        path.write_bytes(content)
+        try:
+            found = importances.load(path)
+        except ValueError as error:
+            assert "importances that were written by" in str(error) and "received a file that" in str(error)
+            told += 1
+            continue
+        assert found[1] == expected[1]
+        assert all(np.array_equal(a, b) for a, b in zip(found[0], expected[0], strict=True))
+    assert told > len(whole) / 2
+
+
 def test_a_file_that_is_damaged_or_something_else_is_told_of(tmp_path):
     path, mark = tmp_path / "kept.npz", tmp_path / "mark"
     importances.save(path, [np.ones(300, "float32"), np.zeros((2, 3))], measure="mas")
     arrays, about = importances.load(path)
     assert [a.shape for a in arrays] == [(300,), (2, 3)] and about == {"measure": "mas"}
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[400] ^= 1
+    damaged(path)
     evil = np.array([Evil(mark)], dtype=object)
-    for content in (b"", b"garbage", whole[:-40], bytes(flipped)):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"importances that were written by .*kept.npz, received a file that"):
-            importances.load(path)
     about = np.array(json.dumps({}))
     for wrong in ({"about": about, "00000": evil}, {"about": evil}, {"00000": np.ones(3)}, {"about": np.ones(())}):
         np.savez(path, **wrong)
@@ -106,12 +140,3 @@ def test_a_file_that_is_damaged_or_something_else_is_told_of(tmp_path):
     assert not mark.exists()
     with pytest.raises(FileNotFoundError):
         importances.load(tmp_path / "nothing.npz")
-
-
-def test_a_damaged_file_stops_a_run(small):
-    job = small.job(measures=["magnitude"], penalties=["plain"], strengths=[1.0])
-    job.scores("magnitude", 0)
-    path = kept(job, "magnitude-sequences-6")
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match="is damaged"):
-        small.job().scores("magnitude", 0)

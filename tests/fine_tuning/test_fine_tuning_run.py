@@ -136,6 +136,28 @@ def test_a_last_row_without_its_checkpoint_is_not_written_again(small, monkeypat
     same(small.run("parts"), whole)
 
 
+def test_checkpoints_of_something_else_are_not_gone_on_from(small, trained):
+    """Another step's file under a step's name; another seed's pretrained weights."""
+    small.settings["pretraining_steps"] = 4
+    settings = {"measures": ["magnitude"], "penalties": ["plain"], "strengths": [1.0], "steps": 6}
+    whole = small.run("whole", **settings)
+    small.job("parts", **settings).pretrained(1)
+    trained.dies_at = len(trained) + 7
+    with pytest.raises(KeyboardInterrupt):
+        small.run("parts", **settings)
+    first, second = sorted((small.folder / "parts" / "checkpoints").rglob("*.npz"))
+    second.write_bytes(first.read_bytes())
+    (own,) = (small.folder / "parts").rglob("seed-0/00004.npz")
+    (other,) = (small.folder / "parts").rglob("seed-1/00004.npz")
+    own.write_bytes(other.read_bytes())
+    trained.dies_at = None
+    with pytest.warns(UserWarning) as warned:
+        same(small.run("parts", **settings), whole)
+    said = [str(each.message) for each in warned]
+    assert len(said) == 2 and "the trial seed-0, received one that says seed-1" in said[0]
+    assert "of the epoch 4, received one that says 2; going on from the one before it" in said[1]
+
+
 def test_who_joins_does_the_same_and_nothing_twice(small):
     settings = {**HELD, "seeds": [0, 1]}
     alone, joined = small.run("alone", **settings), small.run("joined", workers="join", **settings)
@@ -199,10 +221,54 @@ def test_a_text_that_was_changed_is_refused(small):
     pd.testing.assert_frame_equal(small.run(), frame)
 
 
+def test_a_text_that_changes_while_a_run_is_going_on_is_not_read_again(small):
+    whole = small.run("whole", **HELD)
+    watched = small.job(**HELD).run(progress=False, watch=lambda frame: small.old.write_text("others" * 500))
+    same(watched, whole)
+
+
 def test_importances_without_a_scale(small, monkeypatch):
     monkeypatch.setattr(importance.LoadedMeasure, "score", lambda measure, model, *a, **k: [
         np.zeros(v.shape, "float32") for v in model.trainable_variables
     ])  # fmt: skip
-    with pytest.raises(ValueError, match=r"finite mean above 0 .* received 0.0 from 'magnitude'. Use scaled=False"):
-        small.run(**HELD)
+    with pytest.warns(UserWarning, match=r"finite mean above 0 .* received 0.0 from 'magnitude'. Use scaled=False"):
+        frame = small.run(**HELD)
+    assert (frame[frame["measure"] == "none"]["status"] == "ok").all()
+    failed = frame[frame["measure"] == "magnitude"]
+    assert failed["step"].tolist() == [0, 2, 4] and failed["old_loss"].isna().all()
+    assert (
+        failed["status"]
+        .str.startswith("cannot score this network: ValueError: Expected importances with a finite mean")
+        .all()
+    )
     assert set(small.run(**HELD, scaled=False)["status"]) == {"ok"}
+
+
+def unfit(monkeypatch, name):
+    """Let a measure of that name raise, whenever it is called."""
+    original = importance.LoadedMeasure.score
+
+    def score(measure, *args, **kwargs):
+        if measure.name == name:
+            raise TypeError("not for this one")
+        return original(measure, *args, **kwargs)
+
+    monkeypatch.setattr(importance.LoadedMeasure, "score", score)
+
+
+def test_a_measure_that_does_not_fit(small, trained, monkeypatch):
+    unfit(monkeypatch, "uniform")
+    settings = {"measures": ["uniform", "magnitude"], "penalties": ["plain"], "strengths": [1.0]}
+    with pytest.warns(UserWarning, match="cannot score this network: TypeError: not for this one") as warned:
+        frame = small.run(**settings)
+    assert "The measure 'uniform' cannot" in str(warned[0].message)
+    by_measure = frame.groupby("measure")["status"].unique()
+    assert by_measure["uniform"].tolist() == ["cannot score this network: TypeError: not for this one"]
+    assert by_measure["magnitude"].tolist() == by_measure["none"].tolist() == ["ok"]
+    assert len(frame) == 9 and frame[frame["measure"] == "uniform"]["new_loss"].isna().all()
+    trained.clear()
+    pd.testing.assert_frame_equal(small.run(**settings), frame)
+    assert not trained, "rows with a reason count as done"
+    with pytest.raises(ValueError, match=r"can score this network, received none:\nuniform cannot score this network"):
+        small.run("other", **{**settings, "measures": ["uniform"]})
+    assert not trained

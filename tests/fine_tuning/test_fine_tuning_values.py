@@ -7,7 +7,7 @@ import plain
 import pytest
 import reference_language
 
-from engine import training
+from engine import draws, training
 
 HELD = {"measures": ["magnitude"], "penalties": ["stabilized"], "strengths": [3.0]}
 
@@ -30,7 +30,7 @@ def rounds(job, seed):
     """Yield (x, y) for each step of a run's fine-tuning, and None where it is evaluated."""
     s = job.settings
     for before, step in itertools.pairwise([0, *s.checkpoints]):
-        x, y = job._new.draw((step - before) * s.batch_size, [seed, 1, step])
+        x, y = job._new.draw((step - before) * s.batch_size, draws.generator(seed, "fine-tuning", step))
         for rows in training.order(len(x), s.batch_size, seed, step):
             yield x[rows], y[rows]
         yield None

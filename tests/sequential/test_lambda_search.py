@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import crew, lambda_search, sequential, work
+from experiments import lambda_search, sequential
+from experiments.workers import desk, start
 
 
 class Bench:
@@ -92,15 +93,15 @@ def test_a_run_that_exploded_counts_as_zero():
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"strengths": []}, "at least one, received an empty list"),
-        ({"strengths": [1.0, 1.0]}, r"each once, received \[1.0, 1.0\]"),
-        ({"strengths": [0.0]}, "strengths above 0"),
+        ({"strengths": []}, "at least one, each once; received .."),
+        ({"strengths": [1.0, 1.0]}, r"each once; received \[1.0, 1.0\]"),
+        ({"strengths": [0.0]}, "strengths to be finite numbers above 0"),
         ({"strengths": "automatic"}, "'auto' or a list of numbers, received 'automatic'"),
         ({"seeds": [1]}, "at least two seeds"),
-        ({"seeds": [1, 1]}, "at least two seeds, each once"),
-        ({"precision": 0.0}, "precision between 0 and inf, received 0.0"),
-        ({"ratio": 1.0}, "ratio between 1 and inf"),
-        ({"confidence": 1.0}, "confidence between 0 and 1"),
+        ({"seeds": [1, 1]}, "list of at least one, each once|a list, each once"),
+        ({"precision": 0.0}, "precision to be a finite number above 0, received 0.0"),
+        ({"ratio": 1.0}, "ratio to be a finite number above 1"),
+        ({"confidence": 1.0}, "confidence to be a finite number between 0 and 1"),
     ],
 )
 def test_searches_that_cannot_be(changed, message):
@@ -133,13 +134,13 @@ def test_chosen_on_validation_and_reported_on_test_with_other_seeds(tmp_path):
 
 
 def test_workers_find_what_one_process_finds(tmp_path, monkeypatch):
-    steps, start = [], crew.start
+    steps, original = [], start.start
 
     def recorded(runs, workers, *rest):
         steps.append((workers, sum(map(len, runs.trials().values()))))
-        start(runs, workers, *rest)
+        original(runs, workers, *rest)
 
-    monkeypatch.setattr(crew, "start", recorded)
+    monkeypatch.setattr(start, "start", recorded)
     given = {"penalties": ["stabilized"], "strengths": [0.01, 3.0], "search_seeds": [0, 1], "report_seeds": [2]}
     one, _ = lambda_search.run("permuted_digits", ["random", "magnitude"], out=tmp_path, **given, **SMALL)
     # The search of both measures at once; the report of one, with the two ends; nothing left to search; the other's.
@@ -160,7 +161,7 @@ def test_who_joins_a_search_waits_for_the_runs_of_others(tmp_path, monkeypatch):
     runs = sequential.Sequential(
         "permuted_digits", out=tmp_path, **{k: v for k, v in SMALL.items() if k != "progress"}
     )  # fmt: skip
-    held = work.Desk(runs).lock("magnitude-stabilized-3-seed-1")
+    held = desk.Desk(runs).lock("magnitude-stabilized-3-seed-1")
     assert held.take(done=0)
     monkeypatch.setattr(lambda_search, "time", types.SimpleNamespace(sleep=lambda seconds: held.release()))
     table, found = lambda_search.run("permuted_digits", ["magnitude"], out=tmp_path, workers="join", **given, **SMALL)
@@ -206,9 +207,9 @@ def test_what_cannot_be_is_said_before_the_first_run(tmp_path):
     given = {"measures": ["magnitude", "random"], "search_seeds": [0, 1], "out": tmp_path}
     for changed, message in [
         ({"strengths": {"magnitude": [1.0]}}, "none for 'random' with 'plain'"),
-        ({"strengths": {"magnitude": [1.0], "random": []}}, "at least one, received an empty list"),
+        ({"strengths": {"magnitude": [1.0], "random": []}}, "at least one, each once; received .."),
         ({"report_seeds": []}, "report_seeds to be a list of at least one"),
-        ({"search_seeds": [0]}, r"at least two seeds, each once, to compare strengths by; received \[0\]"),
+        ({"search_seeds": [0]}, r"at least two seeds, to compare strengths by; received \[0\]"),
     ]:
         with pytest.raises(ValueError, match=message):
             lambda_search.run("permuted_digits", **{**given, **changed})

@@ -7,7 +7,7 @@ import pytest
 
 from engine import structure
 from experiments import sequential
-from experiments.store import Store
+from experiments.storage.store import Store
 
 ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="runs go side by side on JAX alone")
 SMALL = {

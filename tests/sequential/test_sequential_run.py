@@ -13,7 +13,7 @@ import importance
 from consolidation import ElasticWeightConsolidation
 from engine import training
 from experiments import sequential
-from experiments.store import Store
+from experiments.storage.store import Store
 from tasks import sequences
 
 SMALL = {
@@ -55,8 +55,7 @@ def test_a_run_is_what_a_plain_loop_does(tmp_path):
     settings = {"measures": ["fisher_empirical"], "penalties": ["plain"], "strengths": [30.0]}
     found = run(tmp_path, ends=False, seeds=[5], **settings).set_index(["after_task", "on_task"])
     sequence = sequences.load("permuted_digits", seed=5, tasks=2)
-    keras.utils.set_random_seed(5)
-    model = sequence.first.build_model()
+    model = training.initial(sequence.first.build_model, 5)
     optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(0.01), 30.0)
     model.compile(optimizer, sequence.first.loss, jit_compile=False)
     for number in (1, 2):
@@ -77,7 +76,6 @@ def test_a_run_is_what_a_plain_loop_does(tmp_path):
 
 def begun_anew(runs, protection, seed):
     """Do the run of a seed with a new optimizer, whatever the protocol says, and return all rows."""
-    runs._done = runs.store.done
     runs._run(protection, seed, None)
     runs.store.close()
     return runs.store.frame()
@@ -91,7 +89,7 @@ def as_described(out, seed, measure, penalty, strength, monkeypatch):
     )  # fmt: skip
     protection = sequential.Protection(measure, penalty, strength)
     sequence, learner = runs.sequence_of(seed), runs.learner(protection, seed)
-    learner.begin(seed, strength, None)
+    learner.begin(runs.new_weights(seed), strength)
     start = training.values(learner.model.trainable_variables)
     protect, added = sequential._Learner.protect, []
     with monkeypatch.context() as patch:
@@ -122,7 +120,7 @@ def test_the_published_protocol_is_what_its_description_says(tmp_path, monkeypat
     # seldom enough that one of three seeds is spared.
     for seed in (7, 8, 9):
         weights, importances, other = as_described(tmp_path, seed, measure, penalty, 4e4, monkeypatch)
-        assert other > 1e-2
+        assert other > 5e-3
         if weights < 1e-4 and importances < 1e-4:
             return
     pytest.fail(f"The last of three seeds is {weights:.1g} apart in weights and {importances:.1g} in importances.")
@@ -245,7 +243,7 @@ def test_all_tasks_at_once_may_explode_too(tmp_path):
 def test_an_explosion_does_not_carry_on(tmp_path, monkeypatch):
     job = sequential.Sequential("permuted_digits", out=tmp_path, **{**SMALL, "protocol": "published"})
     learner = job.learner(sequential.Protection("magnitude", "stabilized", 3.0), 0)
-    learner.begin(0, 3.0, None)
+    learner.begin(job.new_weights(0), 3.0)
     begun = learner.optimizer_state()
     training.assign(learner._optimizer.inner.variables, [np.full_like(a, 7) for a in begun])
     assert all((a == 7).all() for a in learner.optimizer_state())
@@ -265,6 +263,57 @@ def test_importances_that_are_not_finite_end_a_run_and_not_the_others(tmp_path, 
         frame = run(tmp_path, ends=False, epochs=1, seeds=[0, 1])
     assert frame["status"].tolist() == ["ok", *["importances are not finite after task 1"] * 2, *["ok"] * 3]
     assert frame["test_accuracy"].isna().tolist() == [False, True, True, False, False, False]
+
+
+def unfit(monkeypatch, name, fails=lambda calls: True):
+    """Let a measure of that name raise, at calls of which `fails` says so; return how many examples each call had."""
+    original, calls = importance.LoadedMeasure.score, []
+
+    def score(measure, model, x, *args, **kwargs):
+        if measure.name == name:
+            calls.append(len(x))
+            if fails(len(calls)):
+                raise TypeError("not for this one")
+        return original(measure, model, x, *args, **kwargs)
+
+    monkeypatch.setattr(importance.LoadedMeasure, "score", score)
+    return calls
+
+
+@pytest.mark.parametrize("protocol", ["honest", "published"])
+def test_a_measure_that_does_not_fit_is_found_out_before_training(tmp_path, monkeypatch, protocol):
+    calls, train, trained = unfit(monkeypatch, "uniform"), training.train, []
+    monkeypatch.setattr(training, "train", lambda *a: (trained.append(1), train(*a)))
+    settings = {"measures": ["uniform", "magnitude"], "ends": False, "epochs": 1, "protocol": protocol}
+    with pytest.warns(UserWarning, match="The measure .*cannot score this network: TypeError: not for this one"):
+        frame = run(tmp_path, **settings)
+    assert len(calls) == 2 and len(trained) == 2  # one sequence of two tasks
+    assert frame.groupby("measure")["status"].unique().map(list).to_dict() == {
+        "uniform": ["cannot score this network: TypeError: not for this one"], "magnitude": ["ok"],
+    }  # fmt: skip
+    assert frame[frame["measure"] == "uniform"]["test_accuracy"].isna().all() and len(frame) == 6
+    pd.testing.assert_frame_equal(run(tmp_path, **settings), frame)
+    assert len(calls) == 2 and len(trained) == 2, "rows with a reason count as done"
+    alone = run(tmp_path / "alone", **{**settings, "measures": ["magnitude"]})
+    both = frame[frame["measure"] == "magnitude"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(cells(both), cells(alone), check_exact=True)
+
+
+def test_a_measure_that_fails_later_ends_its_own_run(tmp_path, monkeypatch):
+    unfit(monkeypatch, "uniform", lambda calls: calls == 2)  # the first call is the trial
+    with pytest.warns(
+        UserWarning, match="The measure cannot score this network: TypeError: not for this one with Protection"
+    ):
+        frame = run(tmp_path, measures=["uniform", "magnitude"], ends=False, epochs=1)
+    failed = "cannot score this network: TypeError: not for this one"
+    assert frame["status"].tolist() == ["ok", failed, failed, "ok", "ok", "ok"]
+
+
+def test_only_measures_that_do_not_fit(tmp_path, monkeypatch):
+    unfit(monkeypatch, "uniform")
+    with pytest.raises(ValueError, match=r"received none:\nuniform cannot score this network: TypeError"):
+        run(tmp_path, measures=["uniform"])
+    assert not list(tmp_path.glob("*.csv"))
 
 
 def test_models_of_your_own(tmp_path):

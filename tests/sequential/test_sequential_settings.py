@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import sequential
-from experiments.settings import SequentialSettings
+from experiments.sequential import SequentialSettings
 
 GIVEN = {"sequence": "split_digits", "model": "mlp", "measures": ["magnitude"], "strengths": [1.0, 10.0]}
 
@@ -20,8 +20,8 @@ GIVEN = {"sequence": "split_digits", "model": "mlp", "measures": ["magnitude"], 
         ({"strengths": []}, "Expected strengths to be a list of at least one, each once; received"),
         ({"strengths": [1.0, 1.0]}, "each once; received"),
         ({"strengths": [1, 1.0]}, "each once"),
-        ({"strengths": [-1.0]}, r"Expected strengths above 0, each once, received \[-1.0\]"),
-        ({"strengths": [0.0, 1.0]}, "Strength 0 is run with ends=True"),
+        ({"strengths": [-1.0]}, "Expected strengths to be finite numbers above 0, .* received -1.0"),
+        ({"strengths": [0.0, 1.0]}, "since 0, no protection, is a run of its own, received 0.0"),
         ({"strengths": [float("nan")]}, "above 0"),
         ({"protocol": "papers"}, "'honest', 'published', received 'papers'"),
         ({"epochs": 0}, "epochs to be a whole number of at least 1"),
@@ -30,8 +30,8 @@ GIVEN = {"sequence": "split_digits", "model": "mlp", "measures": ["magnitude"], 
         ({"seeds": [-1]}, "at least 0, received -1"),
         ({"seeds": [2, 1], "protocol": "published"}, r"0, 1, 2, ... for the published protocol.*\[2, 1\]"),
         ({"seeds": [1], "protocol": "published"}, r"seeds 0, 1, 2, .*received \[1\]"),
-        ({"learning_rate": 0.0}, "learning_rate above 0"),
-        ({"decay": 2.0}, "decay from 0 to 1"),
+        ({"learning_rate": 0.0}, "learning_rate to be a finite number above 0"),
+        ({"decay": 2.0}, "decay to be a finite number from 0 to 1"),
     ],
 )
 def test_settings_that_cannot_be(changed, message):

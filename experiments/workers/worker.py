@@ -1,4 +1,4 @@
-"""One of several processes that work on a run: `python -m experiments.worker`.
+"""One of several processes that work on a run: `python -m experiments.workers.worker`.
 
 The first line of its input says what to work on (JSON, see `description` of the jobs); it ends when there is nothing
 more to do, or when its input does, that is with the process that started it.
@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 
+from engine import variants
+
 _SECONDS = 60
 
 
@@ -18,13 +20,10 @@ def job(description):
     """Make the job that a description tells of.
 
     Args:
-        description: dict. `kind` ("grid", "sequential" or "fine_tuning"), `out`, and `settings` as JSON knows them.
+        description: dict. `kind`, the name of a file in experiments/, `out`, and `settings` as JSON knows them.
     """
     kind, out, settings = (description[name] for name in ("kind", "out", "settings"))
-    from experiments import fine_tuning, sequential, threshold_grid  # which takes seconds
-
-    jobs = {"grid": threshold_grid.Grid, "sequential": sequential.Sequential, "fine_tuning": fine_tuning.FineTuning}
-    return jobs[kind](out=out, **settings)
+    return variants.load("experiments", kind, "STUDY")(out=out, **settings)
 
 
 def do(text, trial):

@@ -1,13 +1,15 @@
 """Who does which trial: alone, or shared, with a job so small that its trials are three rows each."""
 
+import json
 import multiprocessing
 import os
 import signal
 
 import pytest
 
-from experiments import locks, store, work
-from experiments.store import Store
+from experiments.storage import locks, store
+from experiments.storage.store import Store
+from experiments.workers import desk
 
 COLUMNS, KEY = ["run", "trial", "cell", "value"], ["trial", "cell"]
 TRIALS = ("a", "b-0.5", "c")
@@ -62,11 +64,11 @@ def in_another_process(function, *arguments):
 
 
 def joined(out, on_row):
-    work.join(Job(out, on_row))
+    desk.join(Job(out, on_row))
 
 
 def alone(out, on_row):
-    work.alone(Job(out, on_row))
+    desk.alone(Job(out, on_row))
 
 
 class Pause:
@@ -91,12 +93,14 @@ def provenance(monkeypatch):
     monkeypatch.setattr(store, "provenance", dict)
 
 
-@pytest.mark.parametrize("way", [work.alone, work.join])
+@pytest.mark.parametrize("way", [desk.alone, desk.join])
 def test_all_trials_are_done_and_nothing_is_left_behind(tmp_path, way):
     job = Job(tmp_path)
     way(job)
     assert job.trained == list(TRIALS)
     assert_finished(tmp_path)
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert (about["key"], about["asked"]) == (KEY, 9)
     before = (tmp_path / "run.json").stat().st_mtime_ns
     way(job)
     assert job.trained == list(TRIALS) and (tmp_path / "run.json").stat().st_mtime_ns == before
@@ -106,13 +110,13 @@ def test_notes_of_all_trials_tell_since_when_and_with_how_many_rows_the_work_beg
     times = iter(f"2020-01-01T00:00:{second:02}+00:00" for second in range(60))
     monkeypatch.setattr(locks, "now", lambda: next(times))
     notes = []
-    work.join(Job(tmp_path, lambda trial, cell: notes.append(locks.Lock(tmp_path / "checkpoints/run", trial).note())))
+    desk.join(Job(tmp_path, lambda trial, cell: notes.append(locks.Lock(tmp_path / "checkpoints/run", trial).note())))
     assert len(notes) == 9 and len({note["since"] for note in notes}) == 1
     assert {(note["done"], note["asked"]) for note in notes} == {(0, 9)}
 
 
 @pytest.mark.parametrize("first", [alone, joined])
-@pytest.mark.parametrize("then", [work.alone, work.join])
+@pytest.mark.parametrize("then", [desk.alone, desk.join])
 def test_after_a_kill_it_goes_on(tmp_path, first, then):
     process = in_another_process(first, tmp_path, dies)
     process.join()
@@ -124,7 +128,7 @@ def test_after_a_kill_it_goes_on(tmp_path, first, then):
     assert_finished(tmp_path)
 
 
-@pytest.mark.parametrize("way", [work.alone, work.join])
+@pytest.mark.parametrize("way", [desk.alone, desk.join])
 def test_who_works_alone_is_alone(tmp_path, way):
     pause = Pause()
     process = in_another_process(alone, tmp_path, pause)
@@ -138,10 +142,10 @@ def test_who_works_alone_is_alone(tmp_path, way):
 
 
 def test_a_finished_run_can_be_asked_for_while_others_add_to_it(tmp_path):
-    work.alone(Job(tmp_path))
+    desk.alone(Job(tmp_path))
     gate = locks.Lock(tmp_path / "checkpoints", "run")
     assert gate.take(alone=True)
-    work.alone(Job(tmp_path))
+    desk.alone(Job(tmp_path))
     gate.release()
 
 
@@ -150,9 +154,9 @@ def test_trials_are_shared_and_readers_see_all_rows(tmp_path):
     process = in_another_process(joined, tmp_path, pause)
     assert pause.reached.wait(20)
     with pytest.raises(locks.Busy, match=f"process {process.pid} of"):
-        work.alone(Job(tmp_path))
+        desk.alone(Job(tmp_path))
     job = Job(tmp_path)
-    work.join(job)
+    desk.join(job)
     assert job.trained == ["b-0.5", "c"]
     assert len(Job(tmp_path).stores[0].frame()) == 7  # of trial a, there is one row in a shard
     pause.go.set()
@@ -166,19 +170,19 @@ def test_a_failure_is_noted_and_the_rows_before_it_stay(tmp_path):
         if (trial, cell) == ("b-0.5", 2):
             raise MemoryError("no more of it")
 
-    for way, name in ((work.alone, "run"), (work.join, "run/b-0.5")):
+    for way, name in ((desk.alone, "run"), (desk.join, "run/b-0.5")):
         with pytest.raises(MemoryError):
             way(Job(tmp_path, fails))
         note = locks.Lock(tmp_path / "checkpoints", name).note()
         assert note["reason"] == "MemoryError: no more of it" and note["asked"] == 9
         assert len(Job(tmp_path).stores[0].done) == 5
-    work.join(Job(tmp_path))
+    desk.join(Job(tmp_path))
     assert_finished(tmp_path)
 
 
 def test_a_kill_between_the_last_row_and_moving_it_loses_and_doubles_nothing(tmp_path):
     job = Job(tmp_path)
-    work.join(job)
+    desk.join(job)
     text = (tmp_path / "run.csv").read_text()
     head, rows = text.split("\n")[0] + "\n", [line + "\n" for line in text.split("\n")[1:-1]]
     (tmp_path / "run+a.csv").write_text(head + "".join(rows[:3]))  # killed before the shard was removed
@@ -190,7 +194,58 @@ def test_a_kill_between_the_last_row_and_moving_it_loses_and_doubles_nothing(tmp
     (other / "00001.npz.part").write_bytes(b"half")
     again = Job(tmp_path)
     assert len(again.stores[0].done) == 9
-    work.alone(again)
+    desk.alone(again)
     assert not again.trained
     other.rmdir()  # nothing is in it
+    assert_finished(tmp_path)
+
+
+@pytest.mark.parametrize("others", [desk.alone, desk.join])
+@pytest.mark.parametrize("way, file", [(alone, "run.lock"), (joined, "run/a.lock")])
+def test_whose_lock_was_removed_writes_nothing_more(tmp_path, way, file, others):
+    pause = Pause()
+    process = in_another_process(way, tmp_path, pause)
+    assert pause.reached.wait(20)
+    (tmp_path / "checkpoints" / file).unlink()
+    job = Job(tmp_path)
+    others(job)
+    assert job.trained == list(TRIALS)
+    pause.go.set()
+    process.join()
+    assert process.exitcode == 1
+    others(Job(tmp_path))
+    assert_finished(tmp_path)
+
+
+@pytest.mark.parametrize("way, file", [(desk.alone, "run.lock"), (desk.join, "run/b-0.5.lock")])
+def test_it_says_so_and_goes_on_when_started_again(tmp_path, way, file):
+    def removes(trial, cell):
+        if (trial, cell) == ("b-0.5", 1):
+            (tmp_path / "checkpoints" / file).unlink()
+
+    with pytest.raises(locks.Lost, match=rf"Expected .*{file}, by which .* received no such file: .* Run again"):
+        way(Job(tmp_path, removes))
+    assert len(Job(tmp_path).stores[0].done) == 4
+    job = Job(tmp_path)
+    way(job)
+    assert job.trained == ["b-0.5", "c"]
+    assert_finished(tmp_path)
+
+
+def test_rows_are_not_moved_when_the_lock_of_the_run_was_removed(tmp_path):
+    job = Job(tmp_path)
+    moving = desk.Desk(job)
+    lock = moving.lock("a")
+    assert lock.take()
+    job.stores[0].write_settings()
+    for rows in job.stores:
+        rows.shard("a", lock)
+        rows.append([{"run": "run", "trial": "a", "cell": 0, "value": 0}])
+    with moving:
+        (tmp_path / "checkpoints" / "run.lock").unlink()
+        with pytest.raises(locks.Lost, match=r"run.lock, by which"):
+            moving.finish(lock)
+    lock.release()
+    assert not (tmp_path / "run.csv").exists() and (tmp_path / "run+a.csv").exists()
+    desk.join(job)
     assert_finished(tmp_path)

@@ -1,4 +1,4 @@
-"""Who works on a run is started here: this process, several on this machine, or those of a cluster."""
+"""Trials in several processes on this machine, started here and ended with this one."""
 
 import contextlib
 import json
@@ -9,54 +9,18 @@ import sys
 import tempfile
 import time
 
-from experiments import work
+from experiments.workers.desk import Desk
 
 RETRIES = 3
-"""How often workers may die before the run is given up: one that is killed is replaced, an error comes again."""
-
-NEEDS_A_NAME = (
-    "Expected a model that other processes can build too, one that the task knows by name, received {model}, which is "
-    'an object of this process. Use workers=1, or workers="join" in each process that makes it.'
-)
-
-
-def start(job, workers=1, look=lambda: None, gpus=0.0):
-    """Do what is missing of a job.
-
-    Args:
-        job: see `experiments.work`.
-        workers: int or str. 1: this process, alone. More: so many processes on this machine. "join": this process,
-            beside any others that join; "join:<trial>": for one trial only. "ray" or "ray:<address>": the workers of a
-            Ray cluster; see `experiments.on_ray`.
-        look: callable. Called now and then while other processes work.
-        gpus: float. The share of a GPU that each trial takes under Ray.
-
-    Raises:
-        ValueError: workers that are none of these.
-        locks.Busy: somebody else is writing the run alone, or, for a process that is to be alone, at all.
-        RuntimeError: workers died again and again; says of what.
-    """
-    kind, _, which = workers.partition(":") if isinstance(workers, str) else ("", "", "")
-    if kind == "join":
-        work.join(job, which or None)
-    elif kind == "ray":
-        from experiments import on_ray  # which imports this module
-
-        on_ray.run(job, which or None, gpus, look)
-    elif isinstance(workers, int) and not isinstance(workers, bool) and workers >= 1:
-        together(job, workers, look) if workers > 1 else work.alone(job)
-    else:
-        raise ValueError(
-            f"Expected workers to be a number of processes of at least 1, 'join' or 'ray:<address>', received "
-            f"{workers!r}."
-        )
+"""How often workers may die with nothing written in between before the run is given up: one that is killed is replaced,
+an error comes again."""
 
 
 def together(job, workers, look=lambda: None):
     """Do trials in so many processes on this machine, which end when this one does.
 
     Args:
-        job: see `experiments.work`.
+        job: see `experiments.workers.desk`.
         workers: int.
         look: callable. Called now and then.
 
@@ -64,10 +28,10 @@ def together(job, workers, look=lambda: None):
         locks.Busy: somebody is writing the run alone.
         RuntimeError: workers died again and again; says of what.
     """
-    desk = work.Desk(job)
+    desk = Desk(job)
     with desk:
         desk.tidy()
-    left, died, look = RETRIES, None, NowAndThen(look)
+    deaths, look = Deaths(desk), NowAndThen(look)
     with contextlib.ExitStack() as stack:
         running = []
         for _ in range(min(workers, len(desk.missing()))):
@@ -78,14 +42,32 @@ def together(job, workers, look=lambda: None):
             for worker in [worker for worker in running if worker.ended()]:
                 running.remove(worker)
                 if worker.failed():
-                    left, died = left - 1, worker
-                    if left < 0:
+                    if deaths.too_many():
                         raise RuntimeError(
                             f"Expected the processes that work on {desk.store.path} to end well; one after another "
-                            f"died, the last with:\n{died.said()}\nWhat they wrote is whole; run again to go on."
+                            f"died and nothing was written in between, the last with:\n{worker.said()}\nWhat they "
+                            "wrote is whole; run again to go on."
                         )
                     running.append(stack.enter_context(_Worker(job, workers)))
     desk.refresh()
+
+
+class Deaths:
+    """Count the deaths of workers since any of them wrote something that had not been there before.
+
+    Args:
+        desk: experiments.workers.desk.Desk.
+    """
+
+    def __init__(self, desk):
+        self._desk, self._seen, self._count = desk, desk.written(), 0
+
+    def too_many(self):
+        """Count one more; say whether that makes more than `RETRIES` without progress."""
+        written = self._desk.written()
+        self._count = 1 if written - self._seen else self._count + 1
+        self._seen |= written
+        return self._count > RETRIES
 
 
 class NowAndThen:
@@ -113,7 +95,7 @@ class _Worker:
     def __enter__(self):
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.worker"],
+            [sys.executable, "-m", "experiments.workers.worker"],
             env={**os.environ, **environment(self._threads)}, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         self._process.stdin.write(json.dumps(self._description).encode() + b"\n")
@@ -142,7 +124,7 @@ def environment(threads):
 
     What the user set already stays.
     """
-    root = str(pathlib.Path(__file__).parents[1])
+    root = str(pathlib.Path(__file__).parents[2])
     wanted = {
         **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
         # Each takes as much of a GPU's memory as it needs, so that several fit on one.

@@ -12,8 +12,11 @@ import pytest
 from grid_runs import ROWS, linear, run, same
 from test_locks import ROOT
 
-from experiments import crew, sequential, threshold_grid
-from experiments.store import Store
+from experiments import sequential, threshold_grid
+from experiments.storage.checkpoints import Checkpoints
+from experiments.storage.store import Store
+from experiments.workers import processes, start
+from experiments.workers.desk import Desk
 
 
 def kill_one(folder, killed):
@@ -60,14 +63,65 @@ class Undescribed:
 
 
 def test_workers_that_die_again_and_again_are_told_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew, "RETRIES", 1)
-    with pytest.raises(RuntimeError, match=r"(?s)work on .*run.csv to end well.*KeyError: 'out'.*run again to go on"):
-        crew.start(Undescribed(tmp_path), workers=2)
+    monkeypatch.setattr(processes, "RETRIES", 1)
+    with pytest.raises(
+        RuntimeError, match=r"(?s)work on .*run.csv to end well.*nothing was .*KeyError: 'out'.*run again to go on"
+    ):
+        start.start(Undescribed(tmp_path), workers=2)
+
+
+def test_deaths_are_counted_since_something_was_written(tmp_path):
+    desk = Desk(Undescribed(tmp_path))
+    deaths, kept = processes.Deaths(desk), Checkpoints(desk.folder / "a", keep=2)
+    for number in range(5):  # more in all than may be in a row
+        assert not any(deaths.too_many() for _ in range(processes.RETRIES - 1))
+        if number % 2:
+            kept.save(number, [])
+        else:
+            desk.store.append([{"run": "run", "trial": number}])
+        assert not deaths.too_many()
+    kept.save(3, [])  # what was there before is no progress
+    assert [deaths.too_many() for _ in range(processes.RETRIES)] == [False] * (processes.RETRIES - 1) + [True]
+    desk.store.close()
+
+
+class Dying:
+    """A worker that writes a row, or not, and dies; the ninth that is started ends well."""
+
+    started = 0
+
+    def __init__(self, job, workers):
+        self._store, self.number = job.stores[0], Dying.started
+        Dying.started += 1
+
+    def __enter__(self):
+        if self.number % processes.RETRIES == 0:
+            self._store.append([{"run": "run", "trial": self.number}])
+        return self
+
+    def __exit__(self, *error):
+        self._store.close()
+
+    def ended(self):
+        return True
+
+    def failed(self):
+        return self.number < 8
+
+    def said(self):
+        return "killed"
+
+
+def test_workers_that_die_often_but_write_in_between_are_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_Worker", Dying)
+    monkeypatch.setattr(Dying, "started", 0)
+    start.start(Undescribed(tmp_path), workers=2)
+    assert Dying.started == 9
 
 
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
     description = threshold_grid.Grid("iris", out=tmp_path, epochs=100_000).description()
-    worker = subprocess.Popen([sys.executable, "-m", "experiments.worker"], cwd=ROOT, stdin=subprocess.PIPE)
+    worker = subprocess.Popen([sys.executable, "-m", "experiments.workers.worker"], cwd=ROOT, stdin=subprocess.PIPE)
     worker.stdin.write(json.dumps(description).encode() + b"\n")
     worker.stdin.close()
     assert worker.wait(60) == 1
@@ -94,6 +148,6 @@ def digits():
 
 def test_threads_are_shared_out_and_what_the_user_says_counts(monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    assert crew.environment(3)["TF_NUM_INTRAOP_THREADS"] == "3"
+    assert processes.environment(3)["TF_NUM_INTRAOP_THREADS"] == "3"
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "5")
-    assert crew.environment(3)["TF_NUM_INTRAOP_THREADS"] == "5"
+    assert processes.environment(3)["TF_NUM_INTRAOP_THREADS"] == "5"

@@ -8,7 +8,7 @@ import pytest
 from test_locks import HOLDER, ROOT
 
 import experiments
-from experiments.locks import Lock
+from experiments.storage.locks import Lock
 
 SETTINGS = {
     "task": "iris", "model": "mlp", "measures": ["a", "b"], "levels": ["weight"], "reductions": ["mean"],
@@ -39,7 +39,7 @@ def only(folder):
 
 def test_cells_are_counted(half):
     row = only(half)
-    assert (row["run"], row["kind"], row["state"]) == ("run", "grid", "unfinished")
+    assert (row["run"], row["kind"], row["state"]) == ("run", "threshold_grid", "unfinished")
     assert (row["done"], row["missing"], row["failed"], row["reason"]) == (18, 18, 0, "")
     (half / "run+seed-1.csv").write_text(HEADER + rows(1, (2,), "validation loss is nan") + "run,1,4,a,wei")
     row = only(half)
@@ -48,6 +48,15 @@ def test_cells_are_counted(half):
     (half / "run+seed-1.csv").unlink()
     row = only(half)
     assert (row["missing"], row["state"]) == (0, "finished") and row["minutes_left"] != row["minutes_left"]
+
+
+def test_a_settings_file_says_which_study_it_is_of_and_what_was_asked_for(tmp_path):
+    about = {"kind": "anything", "key": ["city", "year"], "asked": 5, "settings": {}}
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    (tmp_path / "run.csv").write_text("city,year,status\nRome,1,ok\nRome,2,no water\n")
+    row = only(tmp_path)
+    assert (row["kind"], row["done"], row["missing"], row["failed"]) == ("anything", 2, 3, 1)
+    assert (row["reason"], row["state"]) == ("no water", "unfinished")
 
 
 def test_a_seed_that_was_begun_counts_though_others_were_asked_for_since(half):
@@ -109,9 +118,10 @@ def test_the_shell_prints_it_without_a_backend(half):
 
 
 def test_what_is_written_here_again_to_load_no_framework_is_what_the_runs_write():
-    from experiments import fine_tuning, progress, sequential, store, threshold_grid
+    from experiments import fine_tuning, sequential, threshold_grid
+    from experiments.storage import first_version, store
     from report import reading
 
-    assert (progress._GRID, progress._SEQUENTIAL) == (threshold_grid.KEY, sequential.KEY)
-    assert progress._FINE_TUNING == fine_tuning.KEY
+    studies = {made.__name__.rpartition(".")[2]: made.KEY for made in (threshold_grid, sequential, fine_tuning)}
+    assert first_version.KEYS == studies
     assert reading.SCHEMA == store.SCHEMA

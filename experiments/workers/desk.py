@@ -1,14 +1,14 @@
 """Who does which trial of a run: one process alone, or any number that share it.
 
 The unit of work is a trial, such as one seed of a grid: it has a name, checkpoints of its own, and rows that depend on
-no other trial. A job (`threshold_grid.Grid`, `sequential.Sequential`) has
+no other trial. A job, such as `experiments.study.Study`, has
 
-- `stores`: list of experiments.store.Store. Where its rows go; the first decides what is done.
+- `stores`: list of experiments.storage.store.Store. Where its rows go; the first decides what is done.
 - `trials()`: dict from name to what is missing of that trial, falsy if nothing is; all that were asked for, in the
   order in which they are to be done.
 - `do(missing)`: does what is missing of a trial. It may die at any instant and be called again.
 - `wanted()`: set of the keys of all cells that were asked for.
-- `description()`: what `experiments.worker` needs to make the same job in another process.
+- `description()`: what `experiments.workers.worker` needs to make the same job in another process.
 
 One lock, the gate, belongs to the run, and one to each trial. Who works alone holds the gate throughout. Those that
 share hold a trial's lock while they do it and pass the gate between trials: there they move the rows of the last trial
@@ -17,8 +17,8 @@ into the CSV and choose the next. So nobody can work alone while a trial is unde
 
 import time
 
-from experiments import locks
-from experiments.checkpoints import Checkpoints
+from experiments.storage import files, locks
+from experiments.storage.checkpoints import Checkpoints
 
 _PATIENCE = 600.0
 """Seconds to wait at the gate: those who share a run hold it while they read the run and write the rows of a trial."""
@@ -29,9 +29,11 @@ def alone(job):
 
     Raises:
         locks.Busy: somebody else is writing it; says who, and since when.
+        locks.Lost: the file of the lock was removed, and somebody else may be writing it.
     """
     desk = Desk(job)
-    if not desk.gate.take(wait=0.2, alone=True, **desk.progress()):
+    begun = desk.progress()
+    if not desk.gate.take(wait=0.2, alone=True, **begun):
         if desk.missing():
             raise desk.busy(desk.gate)
         return
@@ -40,6 +42,9 @@ def alone(job):
         held = desk.tidy()
         if held:
             raise desk.busy(held)
+        desk.store.expect(begun["asked"])
+        for store in job.stores:
+            store.shard(None, desk.gate)
         for missing in desk.missing().values():
             job.do(missing)
         desk.tidy()
@@ -50,7 +55,7 @@ def alone(job):
         raise
     finally:
         for store in job.stores:
-            store.close()
+            store.shard(None)
         desk.gate.release(reason)
 
 
@@ -63,6 +68,7 @@ def join(job, only=None):
 
     Raises:
         locks.Busy: somebody is writing the run alone.
+        locks.Lost: as for `alone`.
     """
     desk, begun, lock = Desk(job), None, None
     try:
@@ -74,13 +80,14 @@ def join(job, only=None):
                 missing = {name: m for name, m in desk.missing().items() if only in (None, name)}
                 if missing and begun is None:
                     begun = {**desk.progress(), "since": locks.now()}  # the rate is that since then, over all trials
-                    job.stores[0].write_settings()
+                    desk.store.expect(begun["asked"])
+                    desk.store.write_settings()
                 lock = next((lock for name in missing if (lock := desk.lock(name)).take(**begun)), None)
                 if lock is None:
                     desk.tidy()
                     return
                 for store in job.stores:
-                    store.shard(lock.name)
+                    store.shard(lock.name, lock)
             job.do(missing[lock.name])
     except BaseException as error:
         if lock is not None:
@@ -113,6 +120,13 @@ class Desk:
         self.refresh()
         return {"done": len(self.store.done), "asked": len(self.store.done | self.job.wanted())}
 
+    def written(self):
+        """Return what there is to show for the work so far: the keys of rows and the paths of kept states, a set."""
+        self.refresh()
+        rows = {(number, key) for number, store in enumerate(self.job.stores) for key in store.done}
+        kept = (self.folder, self.store.folder / "networks")
+        return rows | {path for folder in kept for path in folder.rglob("*.npz")}
+
     def missing(self):
         """Return {trial: what is missing} from what is on disk now."""
         self.refresh()
@@ -124,6 +138,8 @@ class Desk:
 
     def finish(self, lock):
         """Move the rows of a trial whose lock is held into the CSV, and let it go."""
+        for held in (lock, self.gate):
+            held.check()
         for store in self.job.stores:
             store.shard(None)
             store.fold(lock.name)
@@ -131,13 +147,14 @@ class Desk:
         lock.remove()
 
     def tidy(self):
-        """Finish what others left that died: their shards, and the checkpoints of trials that are done.
+        """Finish what others left: shards, checkpoints of trials that are done, a settings file that was lost.
 
         Returns:
             locks.Lock or None. The lock of a trial that somebody is doing now.
         """
-        shards = {path.stem.partition("+")[2] for store in self.job.stores for path in store.shards()}
-        left = {name: self.lock(name) for name in sorted({path.stem for path in self.folder.glob("*.lock")} | shards)}
+        shards = {trial for store in self.job.stores for trial in store.shared()}
+        locked = {path.stem for ending in ("lock", "holder") for path in self.folder.glob(f"*.{ending}")}
+        left = {name: self.lock(name) for name in sorted(locked | shards)}
         held = {}
         for name, lock in left.items():
             if lock.take():
@@ -147,9 +164,11 @@ class Desk:
         for name, missing in self.job.trials().items():
             if not missing and name not in held:
                 Checkpoints(self.folder / name).clear()
+        for store in self.job.stores:
+            store.restore_settings()
         if not held:
             for half_written in self.folder.rglob("*.part"):
-                half_written.unlink(missing_ok=True)
+                files.remove(half_written)
         return next(iter(held.values()), None)
 
     def busy(self, lock):

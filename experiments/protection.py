@@ -1,0 +1,181 @@
+"""What protects a network while it learns: a measure, a penalty and a strength, and the compiled learner that has them.
+
+Sequences of tasks, fine-tuning and the instability share one learner.
+"""
+
+import math
+import re
+from typing import NamedTuple
+
+import importance
+from consolidation import ElasticWeightConsolidation, Stability, find
+from engine import backend, checks, training, wrapper
+from experiments.settings import a_measure
+
+PENALTIES = ("plain", "stabilized", "decoupled")
+METER = [f"ewc_{name}" for name in Stability._fields]
+
+
+class Protection(NamedTuple):
+    """What tells one run from another, beside its seed.
+
+    Attributes:
+        measure: str. A measure, or "none" or "joint".
+        penalty: str. "plain", "stabilized", "decoupled" or "none".
+        strength: float.
+    """
+
+    measure: str
+    penalty: str
+    strength: float
+
+    @property
+    def file_name(self):
+        """What its files are called; different strengths have different names."""
+        strength = f"{self.strength:g}"
+        strength = strength if float(strength) == self.strength else repr(self.strength)
+        return re.sub(r"[^\w.,=+-]", "-", f"{self.measure}-{self.penalty}-{strength}")
+
+    def trial(self, seed):
+        """Name the trial that is one run with this protection."""
+        return f"{self.file_name}-seed-{seed}"
+
+    def __str__(self):
+        return f"{self.measure}, {self.penalty}, {self.strength:g}"
+
+
+ENDS = (Protection("none", "none", 0.0), Protection("joint", "none", 0.0))
+
+
+def protections(settings):
+    """List every measure x penalty x strength that was asked for."""
+    s = settings
+    return [Protection(m, p, v) for m in s.measures for p in s.penalties for v in s.strengths]
+
+
+_strength = checks.Check(
+    "finite numbers above 0, since 0, no protection, is a run of its own",
+    lambda name, value: float(checks.number(above=0).take(name, value)),
+)
+STRENGTHS = checks.several(_strength)
+CHECKS = {
+    "measures": checks.several(a_measure, least=0),
+    "penalties": checks.several(checks.choice(*PENALTIES), least=0),
+    "strengths": checks.several(_strength, least=0),
+}
+"""What settings with protections may say of them. Strength 0 is no protection, but a run of its own."""
+
+
+def check_some(settings, needed=False):
+    """Raise ValueError unless there are penalties and strengths for the measures.
+
+    Without measures there are only runs without a penalty, unless some are needed.
+    """
+    for name in ("measures", "penalties", "strengths") if settings.measures or needed else ():
+        checks.several()(name, getattr(settings, name))
+
+
+def meter(stability):
+    """Return what a row says of a stability, or of none (NaN): {column of `METER`: float}, six digits of each."""
+    return dict(zip(METER, (float(f"{value:.6g}") for value in stability or [math.nan] * len(METER)), strict=True))
+
+
+def hold(optimizer, penalty, **options):
+    """Let a penalty hold the weights that an optimizer moves; a run gives it its strength.
+
+    Args:
+        optimizer: keras.optimizers.Optimizer.
+        penalty: str. "plain", "stabilized", "decoupled", or "none": the optimizer as it is.
+        **options: see `consolidation.ElasticWeightConsolidation`.
+    """
+    if penalty == "none":
+        return optimizer
+    kind = {} if penalty == "plain" else {penalty: True}
+    return ElasticWeightConsolidation(optimizer, 0.0, **kind, **options)
+
+
+class Learner:
+    """One compiled model and optimizer, used for many runs.
+
+    Args:
+        model: keras.Model.
+        optimizer: keras.optimizers.Optimizer. It may be held by a penalty, and tracked for a measure.
+        loss: keras.losses.Loss.
+        batch_size: int.
+        xla: bool or None. As for `engine.training.compile_model`.
+    """
+
+    def __init__(self, model, optimizer, loss, batch_size, xla=None):
+        self.model, self.loss, self._optimizer, self._batch_size = model, loss, optimizer, batch_size
+        self._penalty = find(optimizer)
+        self._tracked = next((o for o in wrapper.unwrapped(optimizer) if isinstance(o, importance.Tracked)), None)
+        training.compile_model(model, optimizer, loss, xla=xla)
+        self._start = training.values(optimizer.variables)
+
+    def begin(self, weights, strength, importances=None, carried=None):
+        """Begin a run: put weights into the model, and the optimizer back to its start.
+
+        Args:
+            weights: list of arrays, as `training.model_variables`.
+            strength: float. Of the penalty, if there is one.
+            importances: list of arrays or None. What the penalty holds from the start.
+            carried: list of arrays or None. The `optimizer_state` of an earlier run, to go on from.
+        """
+        training.assign(training.model_variables(self.model), weights)
+        training.assign(self._optimizer.variables, self._start)
+        if carried is not None:
+            training.assign(wrapper.unwrapped(self._optimizer)[-1].variables, carried)
+        if self._penalty:
+            self._penalty.strength = strength
+        if importances is not None:
+            self.protect(importances)
+
+    def optimizer_state(self):
+        """Copy the state of the innermost optimizer, without importances, anchors and records.
+
+        It is what the next run goes on from; that of an explosion would be the end of all later ones, so the next
+        begins anew.
+        """
+        state = training.values(wrapper.unwrapped(self._optimizer)[-1].variables)
+        return state if training.finite(state) else self._start[-len(state) :]
+
+    def state(self):
+        """Copy all that a run has changed so far."""
+        return training.state(self.model, self._optimizer)
+
+    def restore(self, arrays):
+        """Put back what `state` copied."""
+        training.restore(self.model, self._optimizer, arrays)
+
+    def restart(self):
+        """Let the measure and the meter begin anew, as a new task does."""
+        if self._tracked:
+            self._tracked.restart()
+        if self._penalty:
+            self._penalty.restart_meter()
+
+    def variables(self):
+        """List what training changes: weights, the model's other variables, the optimizer's, and its metrics'."""
+        model = self.model
+        return [
+            model.trainable_variables, model.non_trainable_variables, self._optimizer.variables,
+            model.metrics_variables,
+        ]  # fmt: skip
+
+    def train(self, x, y, epochs, seed, on_epoch=None):
+        """Train some epochs, the measure and the meter begun anew; see `engine.training.train`."""
+        self.restart()
+        training.train(self.model, x, y, epochs, self._batch_size, seed, on_epoch)
+        backend.copied(self._optimizer.iterations)  # wait until it is done
+
+    def protect(self, importances):
+        """Hold the weights where they are, each as much as its importance says."""
+        self._penalty.consolidate(importances)
+
+    def finite(self):
+        """Say whether no weight is infinite or NaN."""
+        return training.finite(training.values(self.model.trainable_variables))
+
+    def stability(self):
+        """Return what the meter of the penalty has shown: consolidation.Stability."""
+        return self._penalty.stability() if self._penalty else Stability(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
