@@ -15,8 +15,12 @@ def main(paths):
     except (FileNotFoundError, ValueError) as error:
         print(error)
         return 1
-    columns = ["level", "measure", "networks", "area", "area_low", "area_high", "tolerance"]
     scores = report.table(frame)
+    columns = [
+        name
+        for name in ("level", "measure", "networks", "splits", "area", "area_low", "area_high", "tolerance")
+        if name in scores
+    ]
     for where, part in scores.groupby(["task", "model", "epoch"], dropna=False):
         print(
             "{}, {}, epoch {:g}\n".format(*where) + part[columns].to_string(index=False, float_format="{:.3f}".format)

@@ -7,7 +7,8 @@ from report.columns import last, parts, title, varying
 from report.drawing import choose
 from report.figures import draw_matrix
 from report.intervals import student_t
-from report.reading import find, has_rows, parse, require
+from report.networks import at_one_checkpoint, by_network, name_networks, once_each
+from report.reading import about, find, has_rows, numeric, or_skip, parse, require
 from report.style import colours, house_style, panels
 
 WHERE = ["task", "model", "level", "reduction", "scope"]
@@ -25,19 +26,28 @@ def read_agreement(paths):
     Returns:
         DataFrame. One row for each network x epoch x level x reduction x scope and ordered pair of measures: `groups`,
         and `spearman`, the rank correlation of the groups' scores (-1 to 1; missing where a measure tells no groups
-        apart). Each pair stands in both orders.
+        apart). Each pair stands in both orders. `network` is as in `report.read`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a file is empty or lacks columns.
+        ValueError: a file is empty or lacks columns; those of a folder are left out with a warning.
     """
-    frames = []
-    for file in filter(has_rows, find(paths)):
+
+    def read_one(file):
+        if not has_rows(file):
+            return None
         table = parse(file)
         require(table, COLUMNS, file)
-        frames.append(table[COLUMNS])
-    frame = pd.concat(frames, ignore_index=True).drop_duplicates()
-    turned = frame.rename(columns={"measure": "other", "other": "measure"})[COLUMNS]
+        beside = about(file.parent.with_name(file.name)) or about(file)  # a grid's stand in a folder beside it
+        table = table.reindex(columns=[*COLUMNS, "network"])
+        return numeric(table, ["seed", "epoch", "groups", "spearman"], file), beside
+
+    found = list(filter(None, (or_skip(read_one, file, strict) for file, strict in find(paths).items())))
+    if not found:
+        raise ValueError(f"Expected the agreement of measures in {paths}, found none. Name the files to see why.")
+    frames, abouts = zip(*found, strict=True)
+    frame = pd.concat(name_networks(frames, abouts), ignore_index=True).drop_duplicates()
+    turned = frame.rename(columns={"measure": "other", "other": "measure"})[frame.columns]
     both = pd.concat([frame, turned], ignore_index=True)
     twice = both[both.duplicated(PAIR)]
     if len(twice):
@@ -155,6 +165,7 @@ def _seriated(means):
 
 
 def _at(frame, epoch):
-    """Select a checkpoint; a network that two runs hold, whose correlations are the same, counts once."""
+    """Select a checkpoint; a network that two runs hold counts once."""
     frame = last(frame) if epoch is None else choose(frame, {"epoch": [epoch]})
-    return frame.drop_duplicates([*PAIR[1:], "spearman"])
+    frame = by_network(frame, (*PAIR[2:3], *WHERE[2:], *PAIR[-2:]), "spearman")
+    return pd.concat([once_each(at_one_checkpoint(part)) for _, part in parts(frame, WHERE)])

@@ -28,8 +28,8 @@ VALUES = [
 
 REQUIRED = [*ROW, *VALUES]
 CHANCE = ["chance_loss", "chance_accuracy"]
-TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill", "status", "source"]
-MISSING = {"status": "ok", "source": ""}
+TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill", "status", "source", "network", "fold"]
+MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan}
 
 LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "layer"]
 """From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""
@@ -54,7 +54,7 @@ def complete(frame):
         frame: DataFrame. Rows as the experiments write them.
 
     Returns:
-        DataFrame, the same rows in the same order.
+        DataFrame, the same rows in the same order. Chance is also taken from `frame.attrs`, where a run leaves it.
 
     Raises:
         ValueError: a column that says what was measured is missing.
@@ -67,7 +67,8 @@ def complete(frame):
             f"(it has {', '.join(map(str, frame.columns)) or 'no columns'}). Read results with report.read(paths)."
         )
     names = [*REQUIRED, *CHANCE, *MISSING]
-    return frame.assign(**{name: MISSING.get(name, np.nan) for name in names if name not in frame.columns})
+    known = {name: np.nan if frame.attrs.get(name) is None else frame.attrs[name] for name in CHANCE}
+    return frame.assign(**{n: {**MISSING, **known}.get(n, np.nan) for n in names if n not in frame.columns})
 
 
 def varying(frame, names=FACETS):

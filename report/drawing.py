@@ -4,6 +4,7 @@ import numpy as np
 
 from report.columns import FACETS, LABELS, complete, parts, title, varying
 from report.intervals import half_width
+from report.networks import by_network, once_each
 from report.style import house_style, legend_below, legend_height, panels, style
 
 WIDE = 20
@@ -16,8 +17,9 @@ def curves(frame, levels=None, epochs=None, metric="validation_loss", measures=N
 
     Rows of panels are levels (and tasks, models, reductions, scopes and fills where there are several), columns are
     epochs. A line is a measure's mean over networks, the band around it the 95 % Student's t interval; a single
-    network has no band. The dashed line is chance, where it is known. All panels share their axes; the vertical one is
-    logarithmic for a loss that ranges widely. Where a network's value is not a number, so is the mean: the line breaks.
+    network has no band, and one that several runs hold counts once. The dashed line is chance, where it is known. All
+    panels share their axes; the vertical one is logarithmic for a loss that ranges widely. Where a network's value is
+    not a number, so is the mean: the line breaks.
 
     Args:
         frame: DataFrame of `report.read`, or of a grid.
@@ -35,7 +37,7 @@ def curves(frame, levels=None, epochs=None, metric="validation_loss", measures=N
     if metric not in ("validation_loss", "validation_accuracy"):
         raise ValueError(f"Expected the metric validation_loss or validation_accuracy, received {metric!r}.")
     frame = choose(complete(frame), {"level": levels, "epoch": epochs, "measure": measures})
-    means = summarise(frame, metric)
+    means = summarise(once_each(by_network(frame)), metric)
     measures = list(measures or sorted(means["measure"].unique()))
     rows = _rows(means, levels)
     columns = list(epochs or sorted(means["epoch"].unique()))

@@ -6,6 +6,7 @@ import pandas as pd
 from report.blocking import groups
 from report.columns import FACETS, LABELS, parts, same, title, varying
 from report.drawing import label_outside, share_legend
+from report.inference import chain
 from report.intervals import student_t
 from report.scoring import DIRECTIONS, SCORES, scored
 from report.style import colours, house_style, legend_height, panels, style
@@ -18,8 +19,9 @@ def heatmap(frame, score="area", by=EVERYTHING, epoch=None):
     """Show the mean score of every measure in every setting.
 
     Each column is a setting (a task, model and level, say); its means are over the same networks for all measures. The
-    best measure overall, by mean rank, stands on top; the best of a column is in bold. A dash marks measures without a
-    comparable score there, such as those whose loss at threshold 1 misses chance.
+    best measure overall, by the mean rank of its means, stands on top; in bold is the first in the order of a column
+    (`report.order`), whose mean need not be the best. A dash marks measures without a comparable score there, such as
+    those whose loss at threshold 1 misses chance.
 
     Args:
         frame: DataFrame of `report.read` or `report.scores`.
@@ -30,14 +32,16 @@ def heatmap(frame, score="area", by=EVERYTHING, epoch=None):
     Returns:
         Figure.
     """
-    means = setting_means(frame, score, by, epoch)
+    settings = _settings(frame, score, by, epoch)
+    means = _means(settings)
     means = means.loc[means.mul(SCORES[score]).rank().mean(axis=1).sort_values(kind="stable").index]
     rows, columns = means.shape
     figure, axes = panels(1, 1, (2.6 + 0.55 * columns, 1.4 + 0.22 * rows))
     draw_matrix(axes[0, 0], means, (0, 1), "cividis_r" if SCORES[score] > 0 else "cividis")
-    best = means.mul(SCORES[score]).rank(method="min") == 1
-    for text, bold in zip(axes[0, 0].texts, best.to_numpy().ravel(), strict=True):
-        text.set_fontweight("bold" if bold else "normal")
+    best = {name: _first(group.blocks, SCORES[score]) for name, group in settings.items()}
+    leading = [measure in best[name] for measure in means.index for name in means.columns]
+    for text, leads in zip(axes[0, 0].texts, leading, strict=True):
+        text.set_fontweight("bold" if leads else "normal")
     axes[0, 0].set_title(LABELS[score])
     return figure
 
@@ -48,11 +52,27 @@ def setting_means(frame, score="area", by=EVERYTHING, epoch=None):
     Returns:
         DataFrame (measures, settings); missing where a measure has no comparable score.
     """
+    return _means(_settings(frame, score, by, epoch))
+
+
+def _settings(frame, score, by, epoch):
+    """Return {name of a setting: Group}."""
     found = groups(frame, by, score, epoch)
     shown = [name for name in found[0].where if name == "level" or len({str(g.where[name]) for g in found}) > 1]
-    named = {title(shown, [group.where[name] for name in shown]).replace(", ", "\n"): group for group in found}
-    measures = sorted({measure for group in found for measure in group.cells["measure"]})
-    return pd.DataFrame({name: group.blocks.mean() for name, group in named.items()}, index=measures)
+    return {title(shown, [group.where[name] for name in shown]).replace(", ", "\n"): group for group in found}
+
+
+def _means(settings):
+    measures = sorted({measure for group in settings.values() for measure in group.cells["measure"]})
+    return pd.DataFrame({name: group.blocks.mean() for name, group in settings.items()}, index=measures)
+
+
+def _first(blocks, sign):
+    """List the measures that come first: several, if nothing tells them apart."""
+    if blocks.empty:
+        return []
+    order, ranks = chain(blocks.to_numpy() * sign)
+    return [blocks.columns[place] for place, rank in zip(order, ranks, strict=True) if rank == ranks[0]]
 
 
 def draw_matrix(axis, values, limits, palette):
@@ -178,6 +198,8 @@ def critical_difference(ordering):
 
     Returns:
         Figure, a panel for each group with at least two measures, two blocks and some difference; rank 1 is the best.
+        These are the mean ranks of the Friedman test, which may put two measures the other way round than their own
+        test; the ordering's sentences go by that.
         Bars join measures whose adjusted pairwise p-values all exceed the level of the ordering.
 
     Raises:

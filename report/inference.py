@@ -4,6 +4,8 @@ One block is what is independent of the next: a trained network for a statement 
 for a statement over tasks. Every measure scores the same block, so all is paired. In a matrix, smaller is better.
 """
 
+import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -83,35 +85,152 @@ def wilcoxon(differences):
     """Test whether paired differences are symmetric about zero: the exact two-sided signed-rank test.
 
     W is the sum of the ranks of abs(difference) over the positive differences. Under the null every sign is a fair
-    coin, so the distribution of W is counted, not approximated, also where ties share ranks. Zeros are left out.
+    coin, so the distribution of W is counted, not approximated, also where ties share ranks. Zeros are left out. It is
+    no test of the median: differences that are skewed about a median of 0 are not symmetric about it.
 
     Args:
-        differences: array (blocks,).
+        differences: array (..., blocks).
 
     Returns:
-        float, the p-value; 1 where all differences are zero.
+        float or array (...,), the p-value; 1 where all differences are zero.
 
     Example:
-        >>> wilcoxon([1, 2, 3, 4, 5])
+        >>> float(wilcoxon([1, 2, 3, 4, 5]))
         0.0625
 
     References:
         Wilcoxon, Individual comparisons by ranking methods, 1945.
     """
+    doubled = _signed_ranks(differences)
+    sizes = np.sort(np.abs(doubled), axis=-1)
+    total, positive = sizes.sum(-1), np.where(doubled > 0, doubled, 0).sum(-1)
+    smaller = np.minimum(positive, total - positive)
+    p = [_at_most(tuple(row[row > 0]))[w] for row, w in zip(_rows(sizes), smaller.ravel(), strict=True)]
+    return np.minimum(1.0, 2 * np.reshape(p, smaller.shape))[()]
+
+
+def direction(differences):
+    """Say which way `wilcoxon` leans: the sign of the sum of the signed ranks of abs(difference).
+
+    Args:
+        differences: array (..., blocks).
+
+    Returns:
+        int or array (...,). 1, -1, or 0 where the positive and the negative differences weigh the same.
+
+    Example:
+        >>> int(direction([-1, -1, -1, 9]))  # the mean is positive
+        -1
+    """
+    return np.sign(_signed_ranks(differences).sum(-1))
+
+
+def _signed_ranks(differences):
+    """Return twice the rank of each abs(difference) among those above 0, with the difference's sign: int, like them."""
     from scipy.stats import rankdata
 
+    # Equal differences may differ in their last bits. Tied ranks may end in .5, and counting needs whole numbers.
     differences = np.round(np.asarray(differences, float), 12)
-    differences = differences[differences != 0]
-    if not len(differences):
-        return 1.0
-    doubled = np.round(2 * rankdata(np.abs(differences))).astype(int)  # whole numbers, for tied ranks end in .5
-    chances = np.zeros(doubled.sum() + 1)
+    ranks = rankdata(np.abs(differences), axis=-1) - (differences == 0).sum(-1, keepdims=True)
+    return np.sign(differences).astype(int) * np.round(2 * ranks).astype(int)
+
+
+def _rows(array):
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+
+
+@functools.lru_cache(maxsize=1000)
+def _at_most(numbers):
+    """Return P(S <= s) for s from 0 to their sum, S the sum of those numbers that a fair coin each chooses."""
+    chances = np.zeros(sum(numbers) + 1)
     chances[0] = 1.0
-    for rank in doubled:
-        chances[rank:] = (chances[rank:] + chances[: len(chances) - rank]) / 2
-        chances[:rank] /= 2
-    positive = doubled[differences > 0].sum()
-    return float(min(1.0, 2 * min(chances[: positive + 1].sum(), chances[positive:].sum())))
+    for number in numbers:
+        chances[number:] = (chances[number:] + chances[: len(chances) - number]) / 2
+        chances[:number] /= 2
+    return np.cumsum(chances)
+
+
+def hodges_lehmann(differences, confidence=0.95):
+    """Estimate by how much paired differences lie beside zero, as `wilcoxon` sees it.
+
+    The estimate is the median of the means of all pairs of differences, each with itself too; its interval, from one of
+    those means to another, holds the shifts that the signed-rank test does not reject.
+
+    Args:
+        differences: array (..., blocks).
+        confidence: float.
+
+    Returns:
+        (estimate, low, high): floats or arrays (...,); low and high are NaN where so few blocks can reject nothing (5
+        for 95 %).
+
+    Example:
+        >>> [float(number) for number in hodges_lehmann([1.0, 2.0, 3.0, 4.0, 5.0, 15.0])]
+        [3.5, 1.0, 15.0]
+
+    References:
+        Hodges and Lehmann, Estimates of location based on rank tests, 1963.
+    """
+    differences = np.asarray(differences, float)
+    blocks = differences.shape[-1]
+    first, second = np.triu_indices(blocks)
+    means = np.sort((differences[..., first] + differences[..., second]) / 2, axis=-1)
+    # As many means lie below the interval as the test rejects values of W on that side.
+    tail = (1 - confidence) / 2 + 1e-12
+    outside = np.searchsorted(_at_most(tuple(range(1, blocks + 1))), tail, side="right") - 1
+    missing = np.full(means.shape[:-1], np.nan)
+    low, high = (missing, missing) if outside < 0 else (means[..., outside], means[..., -1 - outside])
+    return np.median(means, axis=-1), low[()], high[()]
+
+
+def sign_test(differences):
+    """Test whether the median of paired differences is zero: the exact two-sided sign test. Zeros are left out.
+
+    Args:
+        differences: array (..., blocks).
+
+    Returns:
+        float or array (...,), the p-value; 1 where all differences are zero.
+
+    Example:
+        >>> float(sign_test([1, 2, 3, 4, -5]))
+        0.375
+    """
+    from scipy.special import bdtr
+
+    differences = np.round(np.asarray(differences, float), 12)
+    more, less = ((sign * differences > 0).sum(-1) for sign in (1, -1))
+    return np.minimum(1.0, 2 * bdtr(np.minimum(more, less), more + less, 0.5))
+
+
+def chain(matrix):
+    """Order measures so that none is worse than the next by `direction`, the sign of what `wilcoxon` tests.
+
+    Sorted by their means, each is put before those at the end that it is better than, one after another. So neighbours
+    always agree with the test; of others the signs may run in a circle.
+
+    Args:
+        matrix: array (blocks, measures). Smaller is better.
+
+    Returns:
+        order: list of int. The measures, the best first.
+        ranks: array (measures,). The place of each in that order; neighbours that are no better share theirs.
+
+    Example:
+        >>> order, ranks = chain(np.array([[1.0, 0.9], [1.0, 0.8], [1.0, 0.7], [1.0, 9.0]]))
+        >>> order, ranks.tolist()  # by the mean the first is better
+        ([1, 0], [1.0, 2.0])
+    """
+    from scipy.stats import rankdata
+
+    order = []
+    for new in np.argsort(np.mean(matrix, axis=0).round(12), kind="stable"):
+        place = len(order)
+        while place and direction(matrix[:, order[place - 1]] - matrix[:, new]) > 0:
+            place -= 1
+        order.insert(place, int(new))
+    better = [direction(matrix[:, worse] - matrix[:, good]) != 0 for good, worse in itertools.pairwise(order)]
+    return order, rankdata(np.cumsum([0, *better]))
 
 
 def smallest_p(blocks, pairs):
@@ -145,55 +264,16 @@ def holm(p):
     return adjusted
 
 
-def bca_median(differences, resamples=4999, seed=0, confidence=0.95):
-    """Bracket a median by the bias-corrected and accelerated bootstrap.
-
-    With m the median, m*_b its bootstrap replicates and m_(i) its jackknife values (block i left out),
-
-        z0 = Phi^-1(share of m*_b below m, equal ones counting half)
-        a  = sum d_i^3 / (6 (sum d_i^2)^1.5),    d_i = mean of m_(.) - m_(i)
-        ends = quantiles of m*_b at Phi(z0 + (z0 + z) / (1 - a (z0 + z))),    z = Phi^-1((1 -+ confidence) / 2)
-
-    Args:
-        differences: array (blocks,).
-        resamples: int. Bootstrap replicates.
-        seed: int. The same seed and number of blocks draw the same blocks, whatever their values.
-        confidence: float.
-
-    Returns:
-        (low, high): floats.
-
-    References:
-        Efron, Better bootstrap confidence intervals, JASA 1987.
-    """
-    from scipy.special import ndtr, ndtri
-
-    differences = np.asarray(differences, float)
-    number = len(differences)
-    drawn = np.random.default_rng(seed).integers(number, size=(resamples, number))
-    medians = np.median(differences[drawn], axis=1)
-    median = np.median(differences)
-    below = ((medians < median).mean() + (medians <= median).mean()) / 2
-    bias = ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
-    left_out = np.array([np.median(np.delete(differences, block)) for block in range(number)])
-    spread = left_out.mean() - left_out
-    scale = (spread**2).sum() ** 1.5
-    acceleration = (spread**3).sum() / (6 * scale) if scale > 0 else 0.0
-    z = bias + ndtri(np.array([1 - confidence, 1 + confidence]) / 2)
-    low, high = np.quantile(medians, ndtr(bias + z / (1 - acceleration * z)))
-    return float(low), float(high)
-
-
 def improvement(differences):
     """Return how often the difference is positive, zeros counting half: the probability of improvement.
 
-    Of paired differences, so the two sides are compared on the same network.
+    Of paired differences (..., blocks), so the two sides are compared on the same network.
 
     References:
         Agarwal et al., Deep reinforcement learning at the edge of the statistical precipice, 2021, arXiv 2108.13264.
     """
     differences = np.round(np.asarray(differences, float), 12)
-    return float((differences > 0).mean() + (differences == 0).mean() / 2)
+    return (differences > 0).mean(-1) + (differences == 0).mean(-1) / 2
 
 
 def rank_stability(matrix, resamples=4999, seed=0):

@@ -9,12 +9,20 @@ import pandas as pd
 from report import wording
 from report.blocking import groups
 from report.columns import CELL
-from report.inference import bca_median, friedman, holm, improvement, mean_ranks, rank_stability, wilcoxon
+from report.inference import (
+    chain,
+    direction,
+    friedman,
+    hodges_lehmann,
+    holm,
+    improvement,
+    mean_ranks,
+    rank_stability,
+    sign_test,
+    wilcoxon,
+)  # fmt: skip
 from report.intervals import student_t
 from report.scoring import SCORES, count_flags, scored
-
-ENOUGH = 5
-"""From this number of blocks on a median is given a bootstrap interval."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +31,16 @@ class Ordering:
 
     Attributes:
         table: DataFrame. One row for each group and measure, the best first: `rank`, `measure`, `blocks`, the mean
-            score with its 95 % Student's t interval (`_low`, `_high`), `median`, `mean_rank`, `p_best` (how often it is
-            the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of those ranks), and `flags`.
-            Measures that are left out come last, without numbers.
+            score with its 95 % Student's t interval (`_low`, `_high`), `median`, `mean_rank`, `p_best` (how often its
+            mean is the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of the means' ranks then),
+            and `flags`. Measures that are left out come last, without numbers.
         sentences: list of str. For each group its order, the neighbours in it, and every doubt; at last the method.
         summary: str. The sentences without those on single pairs, one a line.
-        pairs: DataFrame. One row for each group and pair of measures: `better`, `worse`, `median_difference` (positive,
-            in the direction of better) with its 95 % BCa interval (`low`, `high`), `p`, `p_holm`, `improvement` (how
-            often the better one is better) and `verdict`.
+        pairs: DataFrame. One row for each group and pair of measures: `better` and `worse` by the signed ranks of the
+            differences, whose Hodges-Lehmann estimate is `difference`, with its 95 % interval (`low`, `high`); the
+            `mean_difference` and the `median_difference`, below 0 where they disagree with it; `improvement` (how often
+            the better one is better); `p` of the signed-rank test and `p_sign` of the sign test, each with its
+            adjusted `_holm`; and the `verdict`.
         tests: DataFrame. One row a group: `blocks`, `blocks_are`, `measures`, `chi2`, `f`, `df1`, `df2`, `p`.
         flagged: DataFrame. Every curve with a flag, and whether it was `counted`.
         score: str. What was compared.
@@ -78,24 +88,30 @@ def order(
 ):
     """Order the measures, with tests.
 
-    One trained network is one block, and every measure scores the same networks, so everything is paired. Where a
+    One trained network is one block, in whatever files it stands, and every measure scores the same networks, so
+    everything is paired. Where a
     group has several tasks (because "task" is not in `by`), tasks are the blocks, each the mean of its networks, and
     the statement is one over tasks; likewise for architectures on one task.
 
     The Friedman test with the Iman-Davenport correction asks whether the measures differ at all; exact Wilcoxon
-    signed-rank tests of pairs, adjusted by Holm within a group, ask which do. Two measures are practically equal if the
-    BCa interval of their median difference lies within the margin, whatever the test says.
+    signed-rank tests of pairs, adjusted by Holm within a group, ask which do. They test whether the paired differences
+    are symmetric about 0, and which measure is the better of two is the sign of what they test, the sum of the signed
+    ranks, in the order as in every pair. Neighbours in the order agree with it; the mean decides between those that it
+    does not tell apart at all, and which stands where otherwise several orders are left. Two measures are practically
+    equal if the Hodges-Lehmann interval of their difference, which belongs to that test, lies within the margin,
+    whatever the test says.
 
     Args:
         frame: DataFrame of `report.read` or of `report.scores`.
         by: list of str. What is ordered apart: of `report.columns.FACETS`, "epoch" and "run". What is not in it is
             averaged within each network, except reduction, scope and fill, which are always kept apart.
         score: str. "area", "accuracy_area", "tolerance" or "accuracy_tolerance".
-        epoch: int or None. The checkpoint. Defaults to each run's last, unless "epoch" is in `by`.
+        epoch: int or None. The checkpoint. Defaults, unless "epoch" is in `by`, to the last of the runs; where these
+            differ, to the one at which most networks are, of equally many the latest.
         against: str or None. Compare only with this measure, which needs fewer blocks than all pairs.
         margin: float. Largest difference of scores that does not matter.
         alpha: float. Level of the tests.
-        resamples: int. Bootstrap replicates.
+        resamples: int. Bootstrap replicates, for how stable ranks are.
         seed: int. Of the bootstrap.
 
     Returns:
@@ -106,7 +122,7 @@ def order(
 
     Example:
         >>> print(report.order(report.read("data/mnist-cnn.csv")))   # doctest: +SKIP
-        on mnist/cnn/unit, fisher > magnitude (median difference 0.031 [0.022, 0.040], p = 0.002, 20 networks)
+        on mnist/cnn/unit, fisher > magnitude (difference 0.031 [0.022, 0.040], p = 0.002, 20 networks)
     """
     frame = scored(frame)
     if against is not None and against not in set(frame["measure"]):
@@ -137,6 +153,7 @@ def _order_group(group, score, options):
     pairs = _pairs(group, score, options) if enough else []
     names = list(table["measure"][table["rank"].notna()]) if "rank" in table else []
     doubts = wording.of_doubts(group, _pair_count(group, options["against"]), options["alpha"])
+    doubts += wording.of_directions(group, names, pairs)
     order_first = _sentences(group, names, pairs, test, score, options["margin"])
     sentences = [*order_first, *doubts], [*order_first[:1], *doubts]
     size = {"blocks": len(group.blocks), "blocks_are": group.kind, "measures": group.blocks.shape[1]}
@@ -145,7 +162,7 @@ def _order_group(group, score, options):
 
 
 def _table(group, score, options):
-    """Make the rows of a group, the best mean first."""
+    """Make the rows of a group, the best first."""
     cost = group.blocks.to_numpy() * SCORES[score]
     best, low, high = rank_stability(cost, options["resamples"], options["seed"])
     rows = []
@@ -165,8 +182,9 @@ def _table(group, score, options):
             "flags": count_flags(group.cells[group.cells["measure"] == measure]),
         }
         rows.append(numbers)
-    rows = pd.DataFrame(rows).sort_values(score, ascending=SCORES[score] > 0, kind="stable", ignore_index=True)
-    rows.insert(0, "rank", rows[score].round(12).rank(ascending=SCORES[score] > 0))
+    order, ranks = chain(cost)
+    rows = pd.DataFrame([rows[place] for place in order])
+    rows.insert(0, "rank", ranks)
     rows = pd.concat([rows, _aside_rows(group)[["measure", "blocks", "flags"]]], ignore_index=True)
     return _labelled(rows, group)
 
@@ -199,30 +217,35 @@ def _pair_count(group, against):
 
 
 def _pairs(group, score, options):
-    """Compare pairs of measures; returns a list of dicts, one for each pair."""
-    found = [_pair(group, score, pair, options) for pair in _compared(group, options["against"])]
-    for pair, p in zip(found, holm([pair["p"] for pair in found]), strict=True):
-        pair["p_holm"] = p
-        pair["verdict"] = _verdict(pair, options)
-    return found
+    """Compare pairs of measures, the better by the signed ranks first (by the mean, where those say nothing).
 
-
-def _pair(group, score, names, options):
-    """Compare two measures, the one with the better median difference (or mean) first."""
-    gain = SCORES[score] * (group.blocks[names[1]] - group.blocks[names[0]]).to_numpy()
-    if (np.median(gain), gain.mean()) < (0, 0):
-        names, gain = names[::-1], -gain
-    few = len(gain) < ENOUGH
-    low, high = (np.nan, np.nan) if few else bca_median(gain, options["resamples"], options["seed"])
-    return {
-        "better": names[0],
-        "worse": names[1],
-        "median_difference": np.median(gain),
+    Returns:
+        list of dict, one for each pair.
+    """
+    compared = _compared(group, options["against"])
+    one, other = (group.blocks[[pair[side] for pair in compared]].to_numpy().T for side in (0, 1))
+    gain = SCORES[score] * (other - one)  # (pairs, blocks)
+    towards = direction(gain)
+    turned = (towards < 0) | ((towards == 0) & (gain.mean(-1).round(12) < 0))
+    gain[turned] *= -1
+    difference, low, high = hodges_lehmann(gain)
+    p, p_sign = wilcoxon(gain), sign_test(gain)
+    columns = {
+        "better": [pair[turn] for pair, turn in zip(compared, turned.astype(int), strict=True)],
+        "worse": [pair[1 - turn] for pair, turn in zip(compared, turned.astype(int), strict=True)],
+        "difference": difference,
         "low": low,
         "high": high,
+        "mean_difference": gain.mean(-1),
+        "median_difference": np.median(gain, axis=-1),
         "improvement": improvement(gain),
-        "p": wilcoxon(gain),
+        "p": p,
+        "p_holm": holm(p),
+        "p_sign": p_sign,
+        "p_sign_holm": holm(p_sign),
     }
+    found = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [pair | {"verdict": _verdict(pair, options)} for pair in found]
 
 
 def _verdict(pair, options):

@@ -1,22 +1,27 @@
 """Read results into one dataframe: ours, those of earlier studies, finished or still growing."""
 
+import csv
 import glob
 import gzip
+import hashlib
 import io
 import json
+import math
 import pathlib
 import warnings
+import zlib
 
 import numpy as np
 import pandas as pd
 
 from report import legacy
 from report.columns import CHANCE, MISSING, REQUIRED, ROW, TEXT, VALUES, complete
+from report.networks import name_networks
 
 ENDINGS = (".csv", ".csv.gz")
 SHARD = "+"
 """What stands between the run's name and the trial's in the file of a worker that has not finished the trial."""
-SCHEMA = 1
+SCHEMA = 2
 """The latest version of the files that this code knows."""
 
 
@@ -34,22 +39,27 @@ def read(paths, chance_loss=None, chance_accuracy=None):
         chance_accuracy: float or None. Likewise.
 
     Returns:
-        DataFrame with `report.columns.REQUIRED`, `status`, `chance_loss`, `chance_accuracy` and `source`, the file of
-        each row.
+        DataFrame with `report.columns.REQUIRED`, `status`, `chance_loss`, `chance_accuracy`, `source`, the file of each
+        row, and `network`, which is the same wherever a network stands: what the file says, or what made the network by
+        the `.json`, missing without one.
 
     Raises:
         FileNotFoundError: there is no such file, or a folder or pattern holds none.
-        ValueError: a file is empty, lacks columns or holds text where a number belongs, or rows contradict each other.
+        ValueError: a file is empty or damaged, lacks columns or holds text where a number belongs, or rows contradict
+            each other.
+
+    Warns:
+        UserWarning: rows or settings are not as they were written, by their checksums.
 
     Example:
         >>> frame = report.read("data")                                          # doctest: +SKIP
         >>> frame = report.read("old/*_TRIAL_*.csv", chance_loss=math.log(10))   # doctest: +SKIP
     """
     files = find(paths)
-    frames = [frame for file, strict in files.items() if (frame := _read_or_skip(file, strict)) is not None]
-    if not frames:
+    found = list(filter(None, (or_skip(read_file, file, strict) for file, strict in files.items())))
+    if not found:
         raise ValueError(f"Expected results in {_listed(files)}, found none. Name the files to see what is wrong.")
-    frame = pd.concat(frames, ignore_index=True)
+    frame = pd.concat(name_networks(*zip(*found, strict=True)), ignore_index=True)
     for name, given in zip(CHANCE, (chance_loss, chance_accuracy), strict=True):
         frame[name] = frame[name].fillna(np.nan if given is None else given)
     return drop_duplicates(frame)
@@ -98,13 +108,18 @@ def _listed(names, most=8):
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _read_or_skip(file, strict):
+def or_skip(reader, file, strict):
+    """Return what a reader makes of a file; None, with a warning, if it cannot and nobody asked for this file.
+
+    Raises:
+        ValueError, OSError: it cannot, and the file was asked for.
+    """
     try:
-        return read_file(file) if has_rows(file) else None
-    except ValueError as error:
+        return reader(file)
+    except (ValueError, OSError) as error:
         if strict:
             raise
-        warnings.warn(f"Left out: {error}", stacklevel=3)
+        warnings.warn(f"Left out: {error}", stacklevel=4)
         return None
 
 
@@ -117,17 +132,19 @@ def has_rows(file):
 
 
 def read_file(file):
-    """Read one file; `read` says the rest."""
-    table = parse(file)
+    """Read one file: (frame, what its settings file says), None if there is nothing to read; `read` says the rest."""
+    if not has_rows(file):
+        return None
+    table, known = parse(file), about(file)
     name = stem(file)
     if legacy.is_legacy(table.columns):
         require(table, legacy.COLUMNS, file)
         table = legacy.translate(table, name)
     else:
         require(table, REQUIRED, file)
-    frame = complete(table).assign(source=str(file), **_chance(settings_of(file)))
+    frame = complete(table).assign(source=str(file), **_chance(known))
     frame = frame[[*REQUIRED, *CHANCE, *MISSING]]
-    return _typed(frame, file)
+    return _typed(frame, file), known
 
 
 def parse(file):
@@ -136,8 +153,9 @@ def parse(file):
     if not text.strip():
         raise ValueError(f"Expected results in {file}, found an empty file. Remove it, or run the experiment again.")
     try:
+        _check_lines(text, file)
         table = pd.read_csv(io.StringIO(text), low_memory=False)
-    except pd.errors.ParserError as error:
+    except (csv.Error, pd.errors.ParserError) as error:
         raise ValueError(
             f"Expected a table of comma-separated values in {file}: {error}. Repair or remove it."
         ) from None
@@ -147,12 +165,65 @@ def parse(file):
 
 
 def _text(file):
+    """Return a file's text with "\\n" at the ends of lines, without the zeros that a power loss leaves at its end."""
     opened = gzip.open if file.name.endswith(".gz") else open
     try:
-        with opened(file, "rt", encoding="utf-8", newline="") as stream:
-            return stream.read()
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"Expected a CSV file in {file}, found something else or a part of one: {error}.") from None
+        with opened(file, "rt", encoding="utf-8", newline=None) as stream:
+            return stream.read().rstrip("\0")
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(
+            f"Expected a CSV file in {file}, found something else or a part of one: {error}. Restore or remove it."
+        ) from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        message = f"Expected a CSV file in {file}, which cannot be read: {error.strerror or error}. Move it away."
+        raise OSError(error.errno, message) from None
+
+
+def _check_lines(text, file):
+    """Check that each line has a value for each column, a status if there is one, and is as it was written."""
+    reader = csv.reader(io.StringIO(text))
+    header, sums = next(filter(None, reader)), _sums(file)
+    wrong, ends_in_status = [], header[-1] == "status"
+    changed = [1] if sums and digest(["columns", *header]) not in sums else []
+    for values in filter(None, reader):
+        if len(values) != len(header) or (ends_in_status and not values[-1]) or "\0" in "".join(values):
+            wrong.append(reader.line_num)
+        elif sums and digest(values) not in sums:
+            changed.append(reader.line_num)
+    if wrong:
+        raise ValueError(
+            f"Expected a table of comma-separated values in {file}, {len(header)} in each line; {len(wrong)} lines are "
+            f"others, such as {wrong[:5]}. Repair or remove it."
+        )
+    if changed:
+        warnings.warn(
+            f"{len(changed)} lines of {file} are not as they were written, such as {changed[:5]}: by "
+            f"{_sums_of(file).name} they were changed since, by damage or by hand. They are read as they stand.",
+            stacklevel=6,
+        )
+
+
+def _sums_of(file):
+    return file.with_name(f"{stem(file)}.sums")
+
+
+def _sums(file):
+    """Return the digests of the rows of a file that were written; an empty set where none are kept."""
+    try:
+        return set(_sums_of(file).read_text(encoding="utf-8", errors="replace").split("\n")) - {""}
+    except OSError:
+        return set()
+
+
+def digest(values):
+    """Return the digest of a row, as it stands in the file of checksums beside the CSV; see docs/data-format.md.
+
+    Args:
+        values: list of str.
+    """
+    return hashlib.blake2b("\x1f".join(values).encode(), digest_size=6).hexdigest()
 
 
 def _whole_lines(text):
@@ -166,6 +237,8 @@ def _whole_lines(text):
         return text
     header = text.partition("\n")[0].strip().split(",")
     fields = last.split(",")
+    if len(fields) > len(header) + last.count('"'):
+        return text  # something else than the beginning of a line
     whole = len(fields) == len(header) and fields[-1] != "" and (header[-1] != "status" or fields[-1] == "ok")
     return text if whole else head + newline
 
@@ -197,19 +270,16 @@ def tables(paths, columns, kind, aside=None):
         FileNotFoundError: there is no such file.
         ValueError: a file is empty or lacks columns, or none is of this kind.
     """
-    found = []
-    for file, strict in find(paths).items():
+
+    def read_one(file):
         if (aside and stem(file).endswith(aside)) or not has_rows(file):
-            continue
-        try:
-            table = parse(file)
-            require(table, columns, file)
-        except ValueError as error:
-            if strict:
-                raise
-            warnings.warn(f"Left out: {error}", stacklevel=3)
-            continue
-        found.append((file, table[columns]))
+            return None
+        table = parse(file)
+        require(table, columns, file)
+        return table[columns]
+
+    read_ones = [(file, or_skip(read_one, file, strict)) for file, strict in find(paths).items()]
+    found = [(file, table) for file, table in read_ones if table is not None]
     if not found:
         raise ValueError(f"Expected {kind} in {_listed(find(paths))}, found none. Name the files of such a run.")
     return found
@@ -246,28 +316,75 @@ def settings_of(file):
     return file.with_name(f"{stem(file).partition(SHARD)[0]}.json")
 
 
-def _chance(settings):
-    """Read chance from a settings file: its own words, or ln k and 1/k for k classes, or nothing."""
+def about(file):
+    """Read the settings file of a run's file: dict, empty if there is none."""
+    settings = settings_of(file)
     if not settings.is_file():
-        return dict.fromkeys(CHANCE, np.nan)
+        return {}
     try:
         known = json.loads(settings.read_text(encoding="utf-8"))
-    except ValueError as error:
+        _check_settings(known)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON in {settings}: {error}. Restore it, or remove it to read without.") from None
     if known.get("schema", SCHEMA) > SCHEMA:
         raise ValueError(
             f"Expected {settings} to be of schema {SCHEMA} or earlier, found {known['schema']}: a later version wrote "
             "it. Update to read it."
         )
+    if known.get("checksum", checksum(known)) != checksum(known):
+        warnings.warn(
+            f"{settings} is not as it was written: by its checksum it was changed since, by damage or by hand. What it "
+            "says is taken as it stands.",
+            stacklevel=5,
+        )
+    return known
+
+
+def checksum(known):
+    """Return the checksum of a settings file: of all that it says but this."""
+    said = {name: value for name, value in known.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_settings(known):
+    """Raise ValueError unless what a report takes from a settings file is of the kind that it is to be."""
+    if not isinstance(known, dict):
+        raise ValueError(f"an object is needed, there is {type(known).__name__}")
+    kinds = {"schema": int, "classes": (int, type(None)), "settings": (dict, type(None)), "data_sha256": dict}
+    kinds |= dict.fromkeys(CHANCE, (int, float, type(None)))
+    for name, kind in kinds.items():
+        value = known.get(name, kind)
+        if value is not kind and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise ValueError(f"{name} is {value!r}")
+        if isinstance(value, int) and not (name == "classes") <= value < 2**31:
+            raise ValueError(f"{name} is {value}")
+
+
+def _chance(known):
+    """Tell chance from what a settings file says: its own words, or ln k and 1/k for k classes, or nothing."""
     classes = known.get("classes")
-    fallback = {"chance_loss": np.log(classes), "chance_accuracy": 1 / classes} if classes else {}
+    fallback = {"chance_loss": math.log(classes), "chance_accuracy": 1 / classes} if classes else {}
     values = {name: fallback.get(name) if known.get(name) is None else known[name] for name in CHANCE}
     return {name: np.nan if value is None else float(value) for name, value in values.items()}
 
 
 def _typed(frame, file):
     """Make numbers numbers and names text, and round away the last bits of thresholds (0.15000000000000002)."""
-    for name in ["seed", "epoch", "threshold", *VALUES]:
+    frame = numeric(frame, ["seed", "epoch", "threshold", *VALUES], file)
+    for name in TEXT:
+        frame[name] = frame[name].astype(object).where(frame[name].notna(), np.nan)
+        frame[name] = frame[name].map(str, na_action="ignore").astype(object)
+    frame["threshold"] = frame["threshold"].round(10)
+    return frame
+
+
+def numeric(frame, names, file):
+    """Make some columns numbers.
+
+    Raises:
+        ValueError: there is text in one of them.
+    """
+    for name in names:
         try:
             frame[name] = pd.to_numeric(frame[name])
         except ValueError:
@@ -275,11 +392,7 @@ def _typed(frame, file):
             raise ValueError(
                 f"Expected numbers in the column {name} of {file}, found {wrong!r}. Were files appended to each other?"
             ) from None
-    for name in TEXT:
-        frame[name] = frame[name].astype(object).where(frame[name].notna(), np.nan)
-        frame[name] = frame[name].map(str, na_action="ignore").astype(object)
-    frame["threshold"] = frame["threshold"].round(10)
-    return frame.assign(status=frame["status"].fillna("ok"))
+    return frame
 
 
 def drop_duplicates(frame):

@@ -57,8 +57,8 @@ def scores(frame, ties=TIES, fractions=FRACTIONS):
 
     Returns:
         DataFrame with the columns of `report.columns.CELL`, the scores of `SCORES`, `tie_fraction` (largest over
-        thresholds), `thresholds` (how many), `loss_start` and `loss_end` (at thresholds 0 and 1), `chance_loss` and
-        `flags` (words of `FLAGS` joined by "; ", empty where all is well).
+        thresholds), `network`, `fold`, `examples`, `thresholds` (how many), `loss_start` and `loss_end` (at thresholds
+        0 and 1), `chance_loss` and `flags` (words of `FLAGS` joined by "; ", empty where all is well).
     """
     ordered = with_chance(complete(frame)).sort_values([*CELL, "threshold"], kind="stable").reset_index(drop=True)
     if ordered.empty:
@@ -152,6 +152,9 @@ def _score(cell, ties, fractions):
     return {
         **found,
         "tie_fraction": _largest(cell["tie_fraction"]),
+        "network": cell["network"][0],
+        "fold": cell["fold"][0],
+        "examples": _largest(cell["examples"]),
         "thresholds": len(thresholds),
         "loss_start": loss[0] if thresholds[0] == 0 else np.nan,
         "loss_end": loss[-1] if thresholds[-1] == 1 else np.nan,
@@ -225,27 +228,6 @@ def is_scored(frame):
 def scored(frame, **options):
     """Score a frame of rows; a frame of scores is returned as it is."""
     return frame if is_scored(frame) else scores(frame, **options)
-
-
-def once_each(scores):
-    """Let each network count once, though two runs hold it: one that was run again with other measures, for example.
-
-    Two networks are one if task, model, seed, epoch and the loss before anything is replaced are the same.
-
-    Args:
-        scores: DataFrame of `scores`.
-
-    Returns:
-        DataFrame. In `run` each network has one name; where a curve stood twice, its scores are averaged.
-    """
-    keys = ["task", "model", "seed", "epoch", "loss_start"]
-    first = scores.groupby(keys, dropna=False)["run"].transform("min")
-    scores = scores.assign(run=first.where(scores["loss_start"].notna(), scores["run"]))
-    twice = scores.duplicated(CELL)
-    if not twice.any():
-        return scores
-    means = scores.groupby(CELL, dropna=False)[list(SCORES)].transform("mean")
-    return scores.assign(**means)[~twice].reset_index(drop=True)
 
 
 def facet_columns(frame):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from report.columns import parts
-from report.inference import holm, wilcoxon
+from report.inference import hodges_lehmann, holm, wilcoxon
 from report.intervals import paired_t, student_t
 from report.reading import once, require, settings_of, tables
 
@@ -148,9 +148,9 @@ def compare_best(frame, alpha=0.05, search_seeds=(), published=None):
 
     Runs of one seed share data, data order and initial weights, so they are compared as pairs, a run whose weights
     became infinite counting as an accuracy of 0: t-tests of the mean difference, adjusted by Holm within each family,
-    which is the pairs of measures under one penalty, or the pairs of penalties of one measure. The exact Wilcoxon test,
-    which does not assume normal differences but cannot reach small p-values with few seeds, stands beside, not
-    adjusted.
+    which is the pairs of measures under one penalty, or the pairs of penalties of one measure. Who is better is the
+    sign of what is tested, the mean. The exact Wilcoxon test, which does not assume normal differences but cannot reach
+    small p-values with few seeds, stands beside, not adjusted, with its own estimate of the difference.
 
     Args:
         frame: DataFrame of `read_sequential`.
@@ -160,7 +160,8 @@ def compare_best(frame, alpha=0.05, search_seeds=(), published=None):
 
     Returns:
         DataFrame. One row for each pair: `family`, `better`, `worse`, `seeds` in common, the mean `difference` of the
-        test accuracies with `_low` and `_high`, its 95 % Student's t interval, `p_wilcoxon`, `p`, `p_holm`, and
+        test accuracies with `_low` and `_high`, its 95 % Student's t interval, `hodges_lehmann`, the estimate of the
+        Wilcoxon test, below 0 where it is on the other side than the mean, and `p_wilcoxon`; `p`, `p_holm`, and
         `verdict`: "better", "not told apart", or "one seed" where there is no test.
     """
     chosen = best_strengths(frame, search_seeds=search_seeds) if published is None else reproduced(frame, published)
@@ -188,8 +189,8 @@ def _pairs(by_seed, alpha):
         mean, low, high = student_t(gain)
         rows.append(
             {"better": one, "worse": other, "seeds": len(gain), "difference": mean, "difference_low": low,
-             "difference_high": high, "p_wilcoxon": wilcoxon(gain), "p": paired_t(gain), "p_holm": 1.0,
-             "verdict": "one seed"}
+             "difference_high": high, "hodges_lehmann": hodges_lehmann(gain)[0] if len(gain) else np.nan,
+             "p_wilcoxon": wilcoxon(gain), "p": paired_t(gain), "p_holm": 1.0, "verdict": "one seed"}
         )  # fmt: skip
     tested = [row for row in rows if row["seeds"] > 1]  # a pair that cannot be tested is none of the family
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):

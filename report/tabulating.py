@@ -5,7 +5,8 @@ import pandas as pd
 
 from report.columns import complete, parts
 from report.intervals import student_t
-from report.scoring import MISSES_CHANCE, count_flags, facet_columns, once_each, scored
+from report.networks import by_network, once_each
+from report.scoring import MISSES_CHANCE, count_flags, facet_columns, scored
 
 
 def table(frame, columns=("area", "tolerance")):
@@ -17,19 +18,20 @@ def table(frame, columns=("area", "tolerance")):
 
     Returns:
         DataFrame. One row for each task, model, level (and reduction, scope, fill where there are several), epoch and
-        measure: `networks` that have a score (one that two runs hold counts once), each score's mean with `_low` and
+        measure: `networks` that have a score (one that two runs hold counts once; `splits`, where all rows are of
+        splits of the examples), each score's mean with `_low` and
         `_high`, its 95 % Student's t interval over networks, and `flags` with the number of networks they hold for.
         Within an epoch the best measure stands first; those whose loss at threshold 1 misses chance stand last,
         whatever their area.
     """
-    frame = once_each(scored(frame))
+    frame = once_each(by_network(scored(frame)))
     keys = [*facet_columns(frame), "epoch"]
     rows = []
     for values, part in parts(frame, keys):
         where = dict(zip(keys, values, strict=True))
         found = [where | _table_row(measure, cells, columns) for (measure,), cells in parts(part, ["measure"])]
         rows += sorted(found, key=lambda row: (MISSES_CHANCE in row["flags"], np.isnan(row["area"]), row["area"]))
-    return pd.DataFrame(rows)
+    return _counting(pd.DataFrame(rows), frame)
 
 
 def _table_row(measure, cells, columns):
@@ -49,12 +51,13 @@ def at(frame, thresholds, metric="validation_accuracy"):
 
     Returns:
         DataFrame. One row for each task, model, level (and reduction, scope, fill where there are several), epoch,
-        threshold and measure: `networks`, the mean of the metric, and its interval as `_low` and `_high`.
+        threshold and measure: `networks` (one that several runs hold counts once; or `splits`), the mean of the metric,
+        and its interval as `_low` and `_high`.
 
     Raises:
         ValueError: a threshold was not evaluated.
     """
-    frame = complete(frame)
+    frame = once_each(by_network(complete(frame)))
     thresholds = np.round(np.atleast_1d(thresholds), 10)
     absent = sorted(set(thresholds) - set(frame["threshold"]))
     if absent:
@@ -73,7 +76,12 @@ def at(frame, thresholds, metric="validation_accuracy"):
             f"{metric}_high": high,
         }
         rows.append(dict(zip(keys, values, strict=True)) | found)
-    return pd.DataFrame(rows)
+    return _counting(pd.DataFrame(rows), frame)
+
+
+def _counting(table, frame):
+    """Call what was counted by its name: of one network that was trained elsewhere, splits of the examples."""
+    return table.rename(columns={"networks": "splits"}) if frame["fold"].notna().all() else table
 
 
 def latex(frame, digits=3, caption=None, label=None):

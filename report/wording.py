@@ -1,5 +1,6 @@
 """Sentences that can be pasted into a paper."""
 
+import itertools
 import math
 
 from report.columns import words
@@ -32,9 +33,15 @@ def of_pair(group, pair, margin):
     }[pair["verdict"]]
     claim = claim.format(better=pair["better"], worse=pair["worse"], margin=margin)
     interval = "" if math.isnan(pair["low"]) else f" [{pair['low']:.3f}, {pair['high']:.3f}]"
-    difference = f"median difference {pair['median_difference']:.3f}{interval}"
+    difference = f"difference {pair['difference']:.3f}{interval}"
+    mean = f", mean {pair['mean_difference']:.3f} the other way" if mean_disagrees(pair) else ""
     blocks = count(len(group.blocks), group.kind)
-    return f"{place(group.where)}, {claim} ({difference}, {p_value(pair['p_holm'])}, {blocks})"
+    return f"{place(group.where)}, {claim} ({difference}{mean}, {p_value(pair['p_holm'])}, {blocks})"
+
+
+def mean_disagrees(pair):
+    """Say whether the mean of a pair's differences is on the other side than their signed ranks."""
+    return round(pair["mean_difference"], 12) < 0
 
 
 def of_order(group, order, signs, test, score):
@@ -49,7 +56,11 @@ def of_order(group, order, signs, test, score):
 
 def scope(group):
     """Say what a statement is about: the blocks decide."""
-    about = {"networks": "a statement about this task and architecture", "models": "a statement over architectures"}
+    about = {
+        "splits": "a statement for this network, over splits of the examples",
+        "networks": "a statement about this task and architecture",
+        "models": "a statement over architectures",
+    }
     return about.get(group.kind, "a statement over tasks, each the mean of its seeds")
 
 
@@ -57,10 +68,31 @@ def of_method(options):
     """Say how pairs were compared, and what the signs mean."""
     pairs = f"all pairs with {options['against']}" if options["against"] else "all pairs"
     return (
-        f"Pairs: exact Wilcoxon signed-rank tests, p adjusted by Holm for {pairs}; median paired differences with 95 % "
-        f"BCa bootstrap intervals; > is better at the level {options['alpha']:g}, ~ is not told apart, = is "
+        f"Pairs: exact Wilcoxon signed-rank tests of whether paired differences are symmetric about 0, p adjusted by "
+        f"Holm for {pairs}; better is who the signed ranks favour, and differences are Hodges-Lehmann estimates with "
+        f"95 % intervals of the same test; > is better at the level {options['alpha']:g}, ~ is not told apart, = is "
         f"practically equal (within {options['margin']:g})"
     )
+
+
+def of_directions(group, order, pairs):
+    """Say where the mean disagrees with what was tested, and where a pair disagrees with the order.
+
+    Args:
+        group: Group.
+        order: list of str. The measures, the best first.
+        pairs: list of dict.
+
+    Returns:
+        list of str.
+    """
+    here, neighbours = place(group.where), {frozenset(two) for two in itertools.pairwise(order)}
+    told = [pair for pair in pairs if pair["verdict"].startswith("better")]
+    shown = [p for p in pairs if p in told or {p["better"], p["worse"]} in neighbours]
+    against = [f"{p['better']} and {p['worse']} ({p['mean_difference']:.2g})" for p in shown if mean_disagrees(p)]
+    said = [f"{here}, by the mean it is the other way round for {', '.join(against)}"] if against else []
+    back = [f"{p['better']} > {p['worse']}" for p in told if order.index(p["better"]) > order.index(p["worse"])]
+    return said + ([f"{here}, pairs run in a circle: the order is against {', '.join(back)}"] if back else [])
 
 
 def of_doubts(group, pairs, alpha):
@@ -75,15 +107,18 @@ def of_doubts(group, pairs, alpha):
         list of str.
     """
     here, (blocks, measures) = place(group.where), group.blocks.shape
+    units = "splits" if group.kind == "splits" else "networks"
     doubts = [_of_aside(here, group, measure, reason) for measure, reason in group.aside.items()]
     if group.dropped:
-        dropped = count(group.dropped, "networks")
+        dropped = count(group.dropped, units)
         doubts.append(f"{here}, {dropped} left out where a measure has no score, so that all are compared on the same")
     if measures < 2:
         doubts.append(f"{here}, there is nothing to order: {count(measures, 'measures')} to compare")
     elif not blocks:
         names = ", ".join(group.blocks.columns)
-        doubts.append(f"{here}, no network has all of {names}: averages over different sets of seeds are not compared")
+        doubts.append(
+            f"{here}, no {units.removesuffix('s')} has all of {names}: averages over different sets are not compared"
+        )
     elif blocks < 2:
         doubts.append(f"{here}, no test is possible with {count(blocks, group.kind)}: at least 2 are needed")
     elif smallest_p(blocks, pairs) > alpha:
@@ -92,19 +127,36 @@ def of_doubts(group, pairs, alpha):
             f"{count(pairs, 'pairs')} no adjusted p-value can fall below {smallest_p(blocks, pairs):.3g}; "
             f"{blocks_needed(pairs, alpha)} are needed, or fewer comparisons (against=a measure)"
         )
+    if group.repeated:
+        doubts.append(
+            f"{here}, {count(group.repeated, units)} that several runs hold count once, as the run has them that "
+            "has the most measures of them, of equally many on the most examples, then at the most thresholds"
+        )
+    if group.elsewhere:
+        epochs = ", ".join(f"{epoch:g}" for epoch in sorted(group.cells["epoch"].unique()))
+        doubts.append(
+            f"{here}, {count(group.elsewhere, units)} left out that are not there at epoch {epochs}, where most "
+            "are; epoch=... or by=[..., 'epoch'] compares at others"
+        )
+    if group.divided:
+        doubts.append(
+            f"{here}, {count(group.divided, 'splits')} left out, for they overlap with the others, of another number "
+            "of folds"
+        )
     runs = group.cells["run"].nunique(dropna=False)
     if group.kind == "networks" and runs > 1:
         doubts.append(f"{here}, networks of {runs} runs are put together; by=[..., 'run'] keeps them apart")
     return [*doubts, *_of_flags(here, group)]
 
 
-def power(networks, measures, alpha=0.05):
+def power(networks, measures, alpha=0.05, kind="networks"):
     """Say before a run whether it will be able to tell measures apart.
 
     Args:
-        networks: int. Seeds.
+        networks: int. Seeds; of one network that was trained elsewhere, folds.
         measures: int.
         alpha: float. Level of the tests of `report.order`.
+        kind: str. What the blocks are: "networks" or "splits".
 
     Returns:
         str.
@@ -116,7 +168,7 @@ def power(networks, measures, alpha=0.05):
     pairs = measures * (measures - 1) // 2
     if not pairs:
         return f"Tests: there is nothing to order, with {count(measures, 'measures')}."
-    said = f"Tests: {count(networks, 'networks')} {{}} tell {measures} measures apart"
+    said = f"Tests: {count(networks, kind)} {{}} tell {measures} measures apart"
     if networks > 1 and smallest_p(networks, pairs) <= alpha:
         return f"{said.format('can')}: adjusted p-values reach down to {smallest_p(networks, pairs):.2g}."
     to_one = f", or {blocks_needed(measures - 1, alpha)} if all are compared with one" if pairs > 1 else ""

@@ -79,6 +79,8 @@ def test_the_same_file_twice_counts_once_and_contradictions_are_refused(tmp_path
 def test_a_grid_is_not_an_agreement(tmp_path):
     (tmp_path / "grid.csv").write_text("run,seed,epoch\nr,0,1\n")
     with pytest.raises(ValueError, match="spearman"):
+        report.read_agreement(tmp_path / "grid.csv")
+    with pytest.warns(UserWarning, match="Left out: .*spearman"), pytest.raises(ValueError, match="found none"):
         report.read_agreement(tmp_path)
 
 

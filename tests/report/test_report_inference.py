@@ -11,13 +11,15 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from report.inference import (
-    bca_median,
     blocks_needed,
+    direction,
     friedman,
+    hodges_lehmann,
     holm,
     improvement,
     mean_ranks,
     rank_stability,
+    sign_test,
     smallest_p,
     wilcoxon,
 )
@@ -118,46 +120,49 @@ def test_smallest_p_is_reached_and_enough_blocks_are_enough():
     assert blocks_needed(1) == 6
 
 
-def slow_bca(differences, replicates, confidence=0.95):
-    """The textbook recipe, one number at a time, from given replicates of the median."""
-    normal = scipy.stats.norm
-    median = np.median(differences)
-    below = sum(1.0 if r < median else 0.5 if r == median else 0.0 for r in replicates) / len(replicates)
-    z0 = normal.ppf(below)
-    jackknife = [np.median([d for j, d in enumerate(differences) if j != i]) for i in range(len(differences))]
-    centre = sum(jackknife) / len(jackknife)
-    squares = sum((centre - value) ** 2 for value in jackknife)
-    a = sum((centre - value) ** 3 for value in jackknife) / (6 * squares**1.5) if squares else 0.0
-    ends = []
-    for level in ((1 - confidence) / 2, (1 + confidence) / 2):
-        z = z0 + normal.ppf(level)
-        ends.append(np.quantile(replicates, normal.cdf(z0 + z / (1 - a * z))))
-    return ends
+def walsh(differences):
+    return sorted((a + b) / 2 for a, b in itertools.combinations_with_replacement(differences, 2))
 
 
-@pytest.mark.parametrize("blocks", [7, 12])
-def test_bca_agrees_with_the_textbook(random, blocks):
+@pytest.mark.parametrize("blocks", [5, 6, 9, 14])
+def test_hodges_lehmann_holds_the_shifts_that_the_test_does_not_reject(random, blocks):
     differences = random.gamma(2, size=blocks)
-    drawn = np.random.default_rng(3).integers(blocks, size=(999, blocks))
-    replicates = [np.median([differences[i] for i in row]) for row in drawn]
-    assert bca_median(differences, 999, seed=3) == pytest.approx(slow_bca(differences, replicates))
+    estimate, low, high = hodges_lehmann(differences)
+    means = walsh(differences)
+    assert estimate == pytest.approx(np.median(means))
+    kept = [m for m in means if wilcoxon(differences - m + 1e-9) > 0.05 and wilcoxon(differences - m - 1e-9) > 0.05]
+    if blocks < 6:
+        assert np.isnan(low) and np.isnan(high)
+        return
+    assert wilcoxon(differences - low - 1e-9) > 0.05 >= wilcoxon(differences - low + 1e-9)
+    assert wilcoxon(differences - high + 1e-9) > 0.05 >= wilcoxon(differences - high - 1e-9)
+    assert low < min(kept) and max(kept) < high
 
 
-def test_bca_agrees_with_scipy(random):
-    differences = random.gamma(2, size=25)
-    options = {"n_resamples": 9999, "method": "BCa", "rng": np.random.default_rng(1)}
-    expected = scipy.stats.bootstrap((differences,), np.median, **options).confidence_interval
-    assert bca_median(differences, 9999) == pytest.approx(expected, abs=0.1 * differences.std())
+def test_hodges_lehmann_of_equal_differences_is_their_value():
+    assert hodges_lehmann([0.5] * 6) == (0.5, 0.5, 0.5)
 
 
-def test_bca_of_equal_differences_is_their_value():
-    assert bca_median([0.5] * 6, 99) == (0.5, 0.5)
+def test_direction_is_that_of_the_test_and_of_the_estimate(random):
+    for _ in range(200):
+        differences = random.standard_t(2, size=9).round(2)
+        signed = np.sign(differences) * scipy.stats.rankdata(np.abs(differences)) * (differences != 0)
+        if (differences == 0).any():
+            continue
+        assert direction(differences) == np.sign(signed.sum())
+        assert direction(differences) * hodges_lehmann(differences)[0] >= 0
+        assert direction(-differences) == -direction(differences)
+    assert direction([0, 0]) == direction([1, -1]) == direction([0.1 + 0.2 - 0.3]) == 0
+    assert direction([0, 0, 0, 0, -1, -1, 9]) == 0  # zeros are left out, as in the test
 
 
-def test_bca_is_the_same_for_the_same_seed(random):
-    differences = random.normal(size=9)
-    assert bca_median(differences, 99, seed=1) == bca_median(differences, 99, seed=1)
-    assert bca_median(differences, 99, seed=1) != bca_median(differences, 99, seed=2)
+def test_sign_test_agrees_with_scipy(random):
+    for _ in range(20):
+        differences = random.normal(0.3, size=11).round(1)
+        there = differences[differences != 0]
+        expected = scipy.stats.binomtest(int((there > 0).sum()), len(there)).pvalue
+        assert sign_test(differences) == pytest.approx(expected)
+    assert sign_test([0, 0]) == 1
 
 
 def test_improvement_counts_ties_half():
@@ -215,11 +220,11 @@ def test_holm_false_alarms_of_any_pair(null_data):
     assert rate_is_at_most(np.array(smallest) <= 0.05, 0.05)
 
 
-def test_bca_covers_the_true_median(null_data):
-    ends = [bca_median(data[:, 0] - data[:, 1], 499) for data in null_data]
-    missed = [not low <= 0 <= high for low, high in ends]
-    # The bootstrap of a median of 15 values is known to be slightly too narrow: 95 % stated, about 93 % reached.
-    assert rate_is_at_most(missed, 0.07)
+def test_hodges_lehmann_covers_the_truth_and_seldom_says_equal_beyond_the_margin(null_data):
+    ends = np.array([hodges_lehmann(data[:, 0] - data[:, 1])[1:] for data in null_data])
+    assert rate_is_at_most((ends[:, 0] > 0) | (ends[:, 1] < 0), 0.05)
+    margin = 0.02  # differences of the null that are moved to just outside of it
+    assert rate_is_at_most((ends[:, 1] + margin <= margin) & (ends[:, 0] + margin >= -margin), 0.025)
 
 
 def test_best_is_shared_fairly_among_equals(null_data):

@@ -1,8 +1,11 @@
 """Orderings of frames whose answer is known, and everything an ordering refuses to say."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 import report
 from report.blocking import groups
@@ -26,11 +29,14 @@ def test_sentence_can_be_pasted(make_grid):
     found = order(frame, **FAST)
     pair = found.pairs.iloc[0]
     areas = report.scores(frame).pivot(index="seed", columns="measure", values="area")
-    assert pair["median_difference"] == pytest.approx((areas["b"] - areas["a"]).median())
+    gain = (areas["b"] - areas["a"]).to_numpy()
+    assert pair["median_difference"] == pytest.approx(np.median(gain))
+    assert pair["mean_difference"] == pytest.approx(gain.mean())
+    assert pair["difference"] == pytest.approx(np.median([(a + b) / 2 for i, a in enumerate(gain) for b in gain[i:]]))
     assert pair["p_holm"] == pytest.approx(2 / 2**10)
     assert pair["improvement"] == 1
-    numbers = "{:.3f} [{:.3f}, {:.3f}]".format(*pair[["median_difference", "low", "high"]])
-    expected = f"on mnist/mlp/weight, a > b (median difference {numbers}, p = 0.002, 10 networks)"
+    numbers = "{:.3f} [{:.3f}, {:.3f}]".format(*pair[["difference", "low", "high"]])
+    expected = f"on mnist/mlp/weight, a > b (difference {numbers}, p = 0.002, 10 networks)"
     assert found.sentences[1] == expected
     assert str(found).splitlines() == found.sentences
 
@@ -46,7 +52,7 @@ def test_numbers_of_the_table_are_those_of_the_scores(make_grid):
 def test_larger_tolerance_is_better(make_grid):
     found = order(make_grid({"a": 0.7, "b": 0.2}), score="tolerance", **FAST)
     assert found.table["measure"].tolist() == ["a", "b"]
-    assert found.pairs["better"].tolist() == ["a"] and found.pairs["median_difference"][0] > 0
+    assert found.pairs["better"].tolist() == ["a"] and found.pairs["difference"][0] > 0
     assert "larger is better" in found.sentences[0]
 
 
@@ -68,6 +74,52 @@ def test_identical_measures_are_equal(make_grid):
     assert found.table["p_best"].tolist() == [0.5, 0.5]
     assert found.tests["p"][0] == 1 and found.pairs["p"][0] == 1
     assert found.pairs["verdict"][0] == "practically equal"
+
+
+def skewed(make_grid, gains):
+    """Scores in which b lies above a by other gains on every network."""
+    scores = report.scores(make_grid({"a": 0.5, "b": 0.5}, seeds=len(gains)))
+    return scores.assign(area=np.where(scores["measure"] == "a", 0.5, 0.5 + np.asarray(gains)[scores["seed"]]))
+
+
+def test_order_pairs_and_test_have_one_direction_and_the_mean_is_told_where_it_has_another(make_grid):
+    # By the mean a is better, by 0.012; by the signed ranks b, on nine networks of twelve.
+    gains = [-0.01, -0.02, -0.03, -0.04, -0.05, -0.06, -0.07, -0.08, -0.09, 0.001, 0.002, 0.6]
+    found = order(skewed(make_grid, gains), **FAST)
+    assert np.mean(gains) > 0
+    assert found.table["measure"].tolist() == ["b", "a"] and found.table["rank"].tolist() == [1, 2]
+    pair = found.pairs.iloc[0]
+    assert (pair["better"], pair["worse"]) == ("b", "a")
+    assert pair["difference"] > 0 > pair["mean_difference"] == pytest.approx(-np.mean(gains))
+    assert found.sentences[0].startswith("on mnist/mlp/weight, b ~ a by area")
+    assert f"mean {pair['mean_difference']:.3f} the other way" in found.sentences[1]
+    assert f"by the mean it is the other way round for b and a ({pair['mean_difference']:.2g})" in found.summary
+    same = order(skewed(make_grid, [-0.01 * n for n in range(1, 13)]), **FAST)
+    assert "other way" not in str(same)
+
+
+def test_what_the_signed_ranks_test_is_said_and_the_sign_test_stands_beside(make_grid):
+    """Lognormal differences about a median of 0: the signed-rank test rejects, the sign test does not."""
+    quantiles = (np.arange(60) + 0.5) / 60
+    gains = np.exp(2 * scipy.stats.norm.ppf(quantiles)) - 1
+    found = order(skewed(make_grid, gains), **FAST)
+    pair = found.pairs.iloc[0]
+    assert pair["better"] == "a" and pair["p"] < 0.05 < pair["p_sign"] == pair["p_sign_holm"] == 1
+    assert "tests of whether paired differences are symmetric about 0" in found.sentences[-1]
+
+
+def test_signs_that_run_in_a_circle_are_said(make_grid):
+    """Each of three measures is better than the next in two thirds of the networks, by signed ranks."""
+    scores = report.scores(make_grid({"a": 0.5, "b": 0.5, "c": 0.5}, seeds=60))
+    places = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1]])[scores["seed"] % 3, scores["measure"].map("abc".index)]
+    found = order(scores.assign(area=0.3 + 0.1 * places + 1e-4 * scores["seed"] * places), margin=0, **FAST)
+    names = found.table["measure"].tolist()
+    better = set(found.pairs[["better", "worse"]].itertuples(index=False, name=None))
+    assert all((one, other) in better for one, other in itertools.pairwise(names))
+    assert not {(names[0], names[2])} & better
+    told = found.pairs[found.pairs["better"] == names[2]].iloc[0]
+    circle = f"pairs run in a circle: the order is against {names[2]} > {names[0]}"
+    assert (circle in str(found)) == (told["verdict"] == "better")
 
 
 def test_one_network_is_not_tested(make_grid):
@@ -277,7 +329,7 @@ def test_measures_of_different_runs_are_not_compared(make_grid):
     frame = pd.concat([make_grid({"a": 0.7, "b": 0.6}, seeds=4), others])
     found = order(frame, **FAST)
     assert found.pairs.empty and found.table["measure"].tolist() == ["a", "b", "c", "d"]
-    assert "no network has all of a, b, c, d: averages over different sets of seeds are not compared" in str(found)
+    assert "no network has all of a, b, c, d: averages over different sets are not compared" in str(found)
 
 
 def test_old_files_without_levels_or_trials(make_legacy, tmp_path):
@@ -303,7 +355,7 @@ def test_unknown_score(make_grid):
 
 def test_the_bootstrap_is_seeded(make_grid):
     frame = make_grid({"a": 0.5, "b": 0.49}, noise=0.05)
-    one, again, other = (order(frame, resamples=99, seed=seed).pairs for seed in (0, 0, 1))
+    one, again, other = (order(frame, resamples=99, seed=seed).table for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(one, again)
     assert not one.equals(other)
 

@@ -17,7 +17,7 @@ def test_reads_columns_chance_and_source(make_curve, write):
     path = write(make_curve([0, 0.5, 1]))
     path.with_suffix(".json").write_text(json.dumps({"chance_loss": 2.3, "chance_accuracy": 0.1, "settings": {}}))
     frame = report.read(path)
-    assert list(frame.columns) == [*REQUIRED, "chance_loss", "chance_accuracy", "status", "source"]
+    assert list(frame.columns) == [*REQUIRED, "chance_loss", "chance_accuracy", "status", "source", "network", "fold"]
     assert frame["chance_loss"].tolist() == [2.3] * 3
     assert frame["source"].unique().tolist() == [str(path)]
     assert frame["threshold"].tolist() == [0, 0.5, 1]
@@ -209,6 +209,6 @@ def test_rows_of_workers_are_read_with_those_that_are_in_the_csv(make_curve, wri
 
 def test_a_later_version_is_refused(make_curve, write):
     path = write(make_curve([0, 1]))
-    path.with_suffix(".json").write_text(json.dumps({"schema": 2}))
-    with pytest.raises(ValueError, match="schema 1 or earlier, found 2"):
+    path.with_suffix(".json").write_text(json.dumps({"schema": 3}))
+    with pytest.raises(ValueError, match="schema 2 or earlier, found 3"):
         report.read(path)
