@@ -1,7 +1,9 @@
 # make run    the embedded default, end to end           make test   everything that is tested
 # make grid   a threshold grid, as long as it takes      make lab    JupyterLab
 # make bench  speed, as ratios measured in one run       make status  how far the runs in OUT are
-# make torture  kill runs over and over (half an hour)   Each does all of its set-up.
+# make quick  a few minutes' worth of the tests       make floors  those with the lowest versions that are allowed
+# make networks  what is kept in OUT/networks, its sizes, and which studies use it
+# make torture  kill runs, fail disks (an hour or two)     Each does all of its set-up.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: run grid status lab test torture bench clean
+.PHONY: run grid status networks lab test quick floors torture bench clean
 
 run: $(READY)
 	@mkdir -p runs
@@ -24,30 +26,38 @@ run: $(READY)
 	    "$$(echo runs/*.csv)" "$$(ls runs/figures | wc -l)"
 
 # make grid TASK=cifar10 MODEL=cnn SEEDS=0,1,2 EPOCHS=25 EVERY=5 BATCH_SIZE=64 MORE='{thresholds: 26, fill: zero}'
-# Safe to start again: only what is missing is computed. One name, one log: runs/<NAME>.log.
+# make grid NETWORK=my_model.keras X=examples.npz MEASURES=magnitude,obd,wanda    a network that is trained already
+# Safe to start again: only what is missing is computed. One name, one log: runs/<NAME>.log. A name in MORE that is no
+# parameter of the notebook stops it. The shell reads values from the environment, where it takes them as they are.
 TASK ?= digits
 SEEDS ?= 0
 OUT ?= data
-NAME ?= grid-$(TASK)$(if $(MODEL),-$(MODEL))
+NAME ?= grid-$(if $(NETWORK),$(notdir $(basename $(NETWORK))),$(TASK)$(if $(MODEL),-$(MODEL)))
 MORE ?= {}
+export TASK MODEL NETWORK X FOLDS SEEDS OUT MEASURES LEVELS EPOCHS EVERY BATCH_SIZE WORKERS RAY GPUS MORE NAME
+GIVEN = -p out "$$OUT" -y "{task: $$TASK, seeds: [$$SEEDS]}" $(if $(MODEL),-p model "$$MODEL") \
+    $(if $(NETWORK),-p network "$$NETWORK") $(if $(X),-p x "$$X") $(if $(FOLDS),-y "folds: $$FOLDS") \
+    $(if $(MEASURES),-y "measures: [$$MEASURES]") $(if $(LEVELS),-y "levels: [$$LEVELS]") \
+    $(if $(EPOCHS),-y "epochs: $$EPOCHS") $(if $(EVERY),-y "every: $$EVERY") \
+    $(if $(BATCH_SIZE),-y "batch_size: $$BATCH_SIZE") $(if $(WORKERS),-y "workers: $$WORKERS") \
+    $(if $(RAY),-p workers "ray:$$RAY") $(if $(GPUS),-y "gpus: $$GPUS") -y "$$MORE"
 grid: $(READY)
 	@mkdir -p runs
-	@echo "Running; watch with: tail -f runs/$(NAME).log"
-	@$(BIN)/papermill main.ipynb runs/$(NAME).ipynb --log-output --no-progress-bar -p out $(OUT) \
-	    -y '{task: $(TASK), seeds: [$(SEEDS)]}' $(if $(MODEL),-p model $(MODEL)) \
-	    $(if $(MEASURES),-y 'measures: [$(MEASURES)]') $(if $(LEVELS),-y 'levels: [$(LEVELS)]') \
-	    $(if $(EPOCHS),-y 'epochs: $(EPOCHS)') $(if $(EVERY),-y 'every: $(EVERY)') \
-	    $(if $(BATCH_SIZE),-y 'batch_size: $(BATCH_SIZE)') $(if $(WORKERS),-y 'workers: $(WORKERS)') \
-	    $(if $(RAY),-y 'workers: "ray:$(RAY)"') $(if $(GPUS),-y 'gpus: $(GPUS)') -y '$(MORE)' >>runs/$(NAME).log 2>&1 \
-	    || { tail -n 30 runs/$(NAME).log; exit 1; }
-	@grep -a '\.csv$$' runs/$(NAME).log | tail -n 1
+	@$(BIN)/python -m experiments.parameters main.ipynb $(GIVEN)
+	@echo "Running; watch with: tail -f 'runs/$$NAME.log'"
+	@$(BIN)/papermill main.ipynb "runs/$$NAME.ipynb" --log-output --no-progress-bar $(GIVEN) >>"runs/$$NAME.log" 2>&1 \
+	    || { tail -n 30 "runs/$$NAME.log"; exit 1; }
+	@grep -a '\.csv$$' "runs/$$NAME.log" | tail -n 1
 
 status: $(READY)
-	@$(BIN)/python -m experiments $(OUT)
+	@$(BIN)/python -m experiments "$$OUT"
+
+networks: $(READY)
+	@$(BIN)/python -m experiments networks "$$OUT"
 
 # What depends on the backend is tested on both. JAX keeps what it compiled: many tests begin with the same small nets.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/experiments/test_grid_*.py \
-    tests/experiments/test_torture.py tests/test_*.py tests/sequential/test_replicas.py \
+ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wrappers tests/zoo \
+    tests/experiments/test_grid_*.py tests/experiments/test_torture.py tests/test_*.py tests/sequential/test_replicas.py \
     tests/notebooks/test_main_notebook.py tests/notebooks/test_sequential_notebook.py \
     tests/fine_tuning/test_fine_tuning_importances.py)
 
@@ -58,7 +68,25 @@ test: $(TESTABLE)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
-	    $(BIN)/python -m pytest -n 2 --dist loadfile $(ON_JAX)
+	    $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(ON_JAX)
+
+# Quick tests of what each requirement is for: tables, statistics, figures, notebooks, settings, and one small grid.
+FLOORS := .venv-floors
+QUICK := tests/test_house.py tests/report/test_report_reading.py tests/report/test_report_figures.py \
+    tests/report/test_report_drawing.py tests/report/test_report_sequential.py tests/thresholding tests/aggregation \
+    tests/experiments/test_settings.py tests/experiments/test_run_names.py tests/experiments/test_grid_settings.py \
+    tests/experiments/test_grid_run.py tests/experiments/test_store.py tests/experiments/test_locks.py \
+    tests/experiments/test_parameters.py tests/sequential/test_sequential_settings.py \
+    tests/fine_tuning/test_fine_tuning_settings.py tests/consolidation/test_consolidation_errors.py \
+    tests/notebooks/test_fine_tuning_notebook.py
+quick: $(TESTABLE)
+	$(BIN)/python -m pytest $(QUICK)
+
+floors:
+	@$(MAKE) --no-print-directory VENV=$(FLOORS) $(FLOORS)/bin/python
+	sed -n 's/>=/==/p' requirements.txt requirements-test.txt >$(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check -r $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pytest $(QUICK)
 
 torture: $(TESTABLE)
 	PYTHONPATH=. $(BIN)/python tests/experiments/torture.py
@@ -70,12 +98,12 @@ bench: $(TESTABLE)
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.replicas --sizes 1 4 --tasks 2 --epochs 1
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(FLOORS) runs
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { echo \
-	    "Expected Python 3.10 to 3.13, which TensorFlow is made for; received $$($(PYTHON) --version). Name another:" \
-	    "make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo \
+	    "Expected Python 3.11 to 3.13, which Keras and TensorFlow are made for; received $$($(PYTHON) --version)." \
+	    "Name another: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(READY): requirements.txt | $(VENV)/bin/python

@@ -48,6 +48,55 @@ def violations(room, source, path=""):
     return wrong
 
 
+def imports_within(sources):
+    """Return which modules of a room import which others of it.
+
+    Args:
+        sources: dict from a module's dotted name (a package's is its folder's) to its source.
+
+    Returns:
+        dict from name to a set of names.
+    """
+    found = {}
+    for module, source in sources.items():
+        names = imported(source, module.rpartition(".")[0])
+        tops = {next((n for n in prefixes(name) if n in sources), None) for name in names}
+        found[module] = tops - {None, module}
+    return found
+
+
+def prefixes(name):
+    """List a dotted name and what it is in, from the inside out: a.b.c, a.b, a."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def in_circles(graph):
+    """List what is left of a graph when all that needs nothing of what is left has gone, over and over: the circles."""
+    left = set(graph)
+    while gone := {name for name in left if not graph[name] & left}:
+        left -= gone
+    return sorted(left)
+
+
+def experiments():
+    """Return the sources of experiments/ by module."""
+    found = {}
+    for path in files("experiments"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path.read_text("utf-8")
+    return found
+
+
+def studies():
+    """List the modules of experiments/ that define a study."""
+    found = set()
+    for name, source in experiments().items():
+        targets = [target for node in ast.parse(source).body for target in getattr(node, "targets", [])]
+        found |= {name for target in targets if getattr(target, "id", None) == "STUDY"}
+    return found
+
+
 def files(room):
     single = ROOT / f"{room}.py"
     return [single] if single.exists() else sorted((ROOT / room).rglob("*.py"))
@@ -84,6 +133,39 @@ def test_rooms_import_only_what_they_may(room):
 def test_the_seam_is_where_this_looks_for_it():
     names = {name.split(".")[0] for name in imported((ROOT / SEAM).read_text("utf-8"))}
     assert {"tensorflow", "jax"} <= names
+
+
+def test_experiments_has_no_circle():
+    graph = imports_within(experiments())
+    assert graph["experiments.study"] and graph["experiments.sequential"]
+    assert not in_circles(graph)
+
+
+def test_no_study_imports_another_and_storage_and_workers_know_none():
+    assert studies() >= {f"experiments.{name}" for name in ("threshold_grid", "sequential", "fine_tuning")}
+    sources, may = experiments(), {"storage": ("storage",), "workers": ("storage", "workers")}
+    for module, others in imports_within(sources).items():
+        if module in studies():
+            assert not others & studies(), module
+        rooms = [(name + ".").split(".")[1] for name in (module, *others)]
+        assert set(rooms) <= set(may.get(rooms[0], rooms)), module
+    # A study is found by its name, an import that is not seen above: a description says it, and no worker.
+    told = [source for module, source in sources.items() if module.startswith("experiments.workers")]
+    assert not [name for name in studies() for source in told if name.split(".")[1] in source]
+
+
+@pytest.mark.parametrize(
+    "sources, expected",
+    [
+        ({"r.a": "from r import b", "r.b": "import r.a"}, ["r.a", "r.b"]),
+        ({"r.a": "from r.b import c", "r.b": "def f():\n    from r import a"}, ["r.a", "r.b"]),
+        ({"r.a": "from r import b", "r.b": "import r.s.c", "r.s.c": "from .. import a"}, ["r.a", "r.b", "r.s.c"]),
+        ({"r.a": "from r import b, c", "r.b": "from r.c import d", "r.c": "import os, x.a"}, []),
+        ({"r": "from r.s.b import f", "r.a": "import r", "r.s.b": "from r.s import c", "r.s.c": ""}, []),
+    ],
+)
+def test_circles_are_found(sources, expected):
+    assert in_circles(imports_within(sources)) == expected
 
 
 def test_notebooks_import_rooms_and_name_no_machine():

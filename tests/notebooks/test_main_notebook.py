@@ -1,12 +1,15 @@
 """A grid is run, shown, run again, and ordered and drawn by the other notebook."""
 
+import ast
+import json
 import shutil
 
 import pandas as pd
 import pytest
-from execution import execute, pictures, printed
+from execution import HERE, execute, pictures, printed
 
 import report
+import tasks
 from report.columns import ROW
 
 TINY = {
@@ -76,3 +79,30 @@ def test_analysis_of_one_network_says_what_it_cannot_do(folder, main):
         rows[rows["seed"] == 0].to_csv(path, index=False)
     files = {"files": [str(folder / "one")], "agreement": [str(folder / "one" / "agreement")], "pruning": []}
     assert "no test is possible with 1 network" in printed(execute("analysis.ipynb", folder, **files))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras, when it saves
+def test_a_network_that_is_trained_already(folder):
+    task = tasks.load("digits")
+    model = task.build_model("mlp")
+    model.compile("adam", task.loss)
+    model.fit(task.x_train, task.y_train, epochs=3, verbose=0)
+    model.save(folder / "mine.keras")
+    given = {"network": str(folder / "mine.keras"), "measures": ["magnitude", "random"], "levels": ["hidden_unit"]}
+    shown = printed(execute("main.ipynb", folder, out=str(folder / "mine"), thresholds=3, folds=8, **given))
+    assert "48 evaluations asked for" in shown and "Tests: 8 splits can tell 2 measures apart" in shown
+    frame = report.read(folder / "mine")
+    assert set(frame["model"]) == {"mine"} and frame["fold"].nunique() == 8
+
+
+def test_each_setting_is_written_once():
+    notebook = json.loads((HERE / "main.ipynb").read_text("utf-8"))
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    (parameters,) = [tree for tree in map(ast.parse, sources) if "task" in stored(tree)]
+    names = [node.id for tree in map(ast.parse, sources) for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    twice = [name for name in stored(parameters) if names.count(name) > 1 and name not in ("workers", "gpus")]
+    assert not twice and {"measures", "levels", "seeds", "network", "x", "y", "out"} <= stored(parameters)
+
+
+def stored(tree):
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
