@@ -16,6 +16,7 @@ NAME = keras.backend.backend()
 
 if NAME == "tensorflow":
     import tensorflow as tf
+    from tensorflow.python.framework.ops import gradient_registry
 elif NAME == "jax":
     import jax
     import jax.numpy as jnp
@@ -50,7 +51,26 @@ def compiled(function, xla=True):
     """
     if NAME == "jax":
         return jax.jit(function)
-    return tf.function(function, jit_compile=xla, autograph=False)
+    return tf.function(_unregistered(function), jit_compile=xla, autograph=False)
+
+
+def _unregistered(function):
+    """Take the custom gradients of a traced function out of TensorFlow's registry, which would hold the graph for ever.
+
+    They are asked for while the function is traced, and not again: nothing differentiates it from outside.
+    """
+
+    @functools.wraps(function)
+    def traced(*arguments):
+        before = set(gradient_registry.list())
+        try:
+            return function(*arguments)
+        finally:
+            for name in set(gradient_registry.list()) - before:
+                if name.startswith("CustomGradient-"):
+                    del gradient_registry._registry[name]
+
+    return traced
 
 
 def once(function, *arrays):
@@ -265,7 +285,7 @@ def training_loop(model, xla=True):
         # Steps follow one another: each reads the variables that the one before has written.
         tf.while_loop(lambda number: number < tf.shape(order)[0], step, (0,), parallel_iterations=1)
 
-    return tf.function(loop, jit_compile=xla, autograph=False)
+    return tf.function(_unregistered(loop), jit_compile=xla, autograph=False)
 
 
 def _steps_on_jax(model, together):

@@ -1,10 +1,14 @@
 """Jobs that would compile the same share it: a second one compiles nothing, and none finds what another left."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 from grid_runs import linear
+from keras import ops
 from power_loss import GRID, SEQUENCE
 
 from engine import backend
@@ -129,3 +133,27 @@ def test_the_last_ones_used_are_kept():
     assert shared.kept(("", 0), object) is made[0]
     shared.kept(("", shared.MOST), object)
     assert shared.kept(("", 0), object) is made[0] and shared.kept(("", 1), object) is not made[1]
+
+
+def test_what_is_dropped_is_dropped_by_tensorflow_too(tmp_path):
+    if backend.NAME != "tensorflow":
+        pytest.skip("of TensorFlow's registry of gradients")
+    from tensorflow.python.framework.ops import gradient_registry
+
+    before, made = set(gradient_registry.list()), []
+    grid(tmp_path, model=lambda: made.append(linear()) or made[-1], measures=["synaptic_intelligence"])
+    assert set(gradient_registry.list()) == before  # its entries hold the graph of a training, and all that is in it
+    models = [weakref.ref(made.pop()) for _ in list(made)]
+    shared.clear()
+    gc.collect()
+    assert models and not any(model() for model in models)
+
+
+def test_a_compiled_function_differentiates_by_custom_gradients():
+    @ops.custom_gradient
+    def thrice(x):
+        return x * 1.0, lambda *arguments, upstream=None: 3.0 * (arguments[0] if upstream is None else upstream)
+
+    function = backend.compiled(lambda x: backend.gradients(lambda weights: ops.sum(thrice(weights[0])), [x]))
+    for size in (2, 3):  # traced twice
+        np.testing.assert_array_equal(function(backend.on_device(np.ones(size, "float32")))[0], 3.0 * np.ones(size))
