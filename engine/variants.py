@@ -12,6 +12,9 @@ import importlib.util
 import pathlib
 import pkgutil
 
+_loaded = {}
+"""Digests of the variants' files as this process loaded them."""
+
 
 def names(package):
     """List the variants of a family, sorted.
@@ -38,14 +41,20 @@ def load(package, name, attribute):
 
     Raises:
         ValueError: no such variant; the message lists those there are.
+        RuntimeError: the file has changed since this process loaded it, which goes on with what it said then.
     """
-    known = names(package)
+    known, folder = names(package), package.replace(".", "/")
     if not isinstance(name, str) or name not in known:
-        folder = package.replace(".", "/")
         raise ValueError(f"Expected one of the files in {folder}/ ({', '.join(known)}), received {name!r}.")
+    said = digest(package, name)
     module = importlib.import_module(f"{package}.{name}")
+    if _loaded.setdefault(module.__name__, said) != said:
+        raise RuntimeError(
+            f"Expected {folder}/{name}.py as this process loaded it, found it changed since. Start the process anew, "
+            "in a notebook the kernel, so that results come from what the file says."
+        )
     if not hasattr(module, attribute):
-        raise ValueError(f"Expected {package}/{name}.py to define {attribute}, found no such name in it.")
+        raise ValueError(f"Expected {folder}/{name}.py to define {attribute}, found no such name in it.")
     return getattr(module, attribute)
 
 

@@ -41,6 +41,20 @@ def test_variants():
         variants.load("aggregation", "unit", "MEASURE")
 
 
+def test_a_file_that_changes_under_a_process_is_not_taken_for_what_it_says(tmp_path, monkeypatch):
+    package = tmp_path / "families"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("MEASURE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert variants.load("families", "one", "MEASURE") == 1
+    (package / "one.py").write_text("# a word\nMEASURE  =  1\n")  # which changes nothing
+    assert variants.load("families", "one", "MEASURE") == 1
+    (package / "one.py").write_text("MEASURE = 2\n")
+    with pytest.raises(RuntimeError, match=r"Expected families/one\.py as .* changed since. Start the process anew"):
+        variants.load("families", "one", "MEASURE")
+
+
 # The seam
 
 
