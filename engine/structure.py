@@ -120,12 +120,28 @@ def end(model):
     return name if name in ("softmax", "sigmoid", "linear") else None
 
 
+_CALLS = ("keras_history", "input_layers", "output_layers")
+"""Where a functional model says which layer gave a value."""
+
+
 def described(model):
     """Say what a model is made of, whatever Keras called its layers this time and it was compiled with: str, JSON."""
-    text = json.dumps({name: said for name, said in json.loads(model.to_json()).items() if name != "compile_config"})
-    for number, layer in enumerate(flat_layers(model)):
-        text = text.replace(f'"{layer.name}"', f'"{number}"')
-    return text
+    said = {name: value for name, value in json.loads(model.to_json()).items() if name != "compile_config"}
+    parts = flat_layers(model)
+    parts += [o for layer in parts for o in getattr(layer, "operations", ()) if not isinstance(o, keras.Layer)]
+    numbers = {}
+    for number, part in enumerate(parts):
+        numbers.setdefault(part.name, str(number))
+    return json.dumps(_renamed(said, numbers))
+
+
+def _renamed(said, numbers, place=None):
+    """Put numbers for the names of layers and operations, where Keras says names; words like them stand elsewhere."""
+    if isinstance(said, dict):
+        return {key: _renamed(value, numbers, place if place in _CALLS else key) for key, value in said.items()}
+    if isinstance(said, list):
+        return [_renamed(value, numbers, place) for value in said]
+    return numbers.get(said, said) if place in ("name", *_CALLS) and isinstance(said, str) else said
 
 
 def flat_layers(model):

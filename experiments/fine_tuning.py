@@ -22,7 +22,7 @@ import numpy as np
 
 import importance
 from engine import backend, checks, draws, evaluation, structure, training, wrapper
-from experiments import optimizers, unfit
+from experiments import optimizers, shared, unfit
 from experiments.protection import (
     CHECKS,
     ENDS,
@@ -179,7 +179,7 @@ class FineTuning(Study):
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.open(out, data_sha256={"old": self._old.digest, "new": self._new.digest})
         self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY, run=s.name)
-        self._tuners, self._scores, self._held_out = {}, {}, None
+        self._made, self._scores, self._held_out = {}, {}, None
 
     @property
     def stores(self):
@@ -203,11 +203,11 @@ class FineTuning(Study):
     def try_measures(self, measures):
         """Score a model by each measure, before it is trained; return {measure: None, or why that failed}."""
         found, seed = {}, self.settings.seeds[0]
-        model = self._language.build(self.settings.sequence_length) if measures else None
         for measure in measures:
+            weights = training.values(training.model_variables(training.initial(self._build, seed)))
             for examples in (min(unfit.EXAMPLES, self.settings.examples), self.settings.examples):
-                score = functools.partial(self._score, model, measure, seed, examples)
-                _, found[measure] = unfit.attempt(score, model)
+                score = functools.partial(self._score, weights, measure, seed, examples)
+                _, found[measure] = unfit.attempt(score, self._scored()[0])
                 if found[measure] is None:
                     break
         return found
@@ -218,15 +218,15 @@ class FineTuning(Study):
         They are trained once and kept in `<out>/pretrained/`, for all runs with the same model and old text.
         """
         steps = self._pretraining_steps()
-        model = training.initial(lambda: self._language.build(self.settings.sequence_length), seed)
+        weights = training.model_variables(training.initial(self._build, seed))
         if not steps:
-            return training.values(training.model_variables(model))
+            return training.values(weights)
         kept = Checkpoints(self._kept / f"seed-{seed}", of={"trial": f"seed-{seed}", **self._pretraining()})
         with self._alone(f"seed-{seed}"), self.timed("pretraining"):
             reached, arrays = kept.latest(steps)
             if reached < steps:
-                arrays = self._pretrain(model, seed, kept, reached, arrays)
-        return arrays[: len(training.model_variables(model))]
+                arrays = self._pretrain(training.values(weights), seed, kept, reached, arrays)
+        return arrays[: len(weights)]
 
     def scores(self, measure, seed):
         """Score the pretrained model on the old text.
@@ -245,9 +245,7 @@ class FineTuning(Study):
             s = self.settings
             named = Protection(measure, "tokens" if s.per_token else "sequences", s.examples)
             path = self._kept / f"{named.trial(seed)}.npz"
-            model = self._language.build(s.sequence_length)
             start = self.pretrained(seed)
-            training.assign(training.model_variables(model), start)
             digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in start)).hexdigest()
             of = {
                 "trial": path.stem, **self._pretraining(), "measure": measure, "seed": seed, "weights_sha256": digest,
@@ -256,20 +254,25 @@ class FineTuning(Study):
             with self._alone(path.stem), self.timed("scoring"):
                 found = importances.kept(path, of)
                 if found is None:
-                    found = self._score(model, measure, seed, s.examples)
+                    found = self._score(start, measure, seed, s.examples)
                     importances.save(path, found, **{**provenance(), **of, "settings": s.as_dict()})
             self._scores[measure, seed] = found
         return self._scores[measure, seed]
 
-    def _score(self, model, measure, seed, examples):
-        s = self.settings
+    def _scored(self):
+        """Return the model that is scored, and what it is scored as: itself, or a model of one position."""
+        one = texts.one_position if self.settings.per_token else lambda model: model
+        return self._compiled("scored", lambda model: (model, one(model)))
+
+    def _score(self, weights, measure, seed, examples):
+        s, (model, asked) = self.settings, self._scored()
+        training.assign(training.model_variables(model), weights)
         x, y = self._old.draw(examples, draws.generator(seed, "scored sequences"))
         if s.per_token:
-            model = texts.one_position(model)
             places = draws.generator(seed, "scored tokens").integers(0, s.sequence_length, examples)
             x, y = np.concatenate([places[:, None], x], axis=1), y[np.arange(examples), places]
         return importance.load(measure).score(
-            model, x.astype("int32"), y.astype("int32"), seed=seed, loss=self.loss, examples=None
+            asked, x.astype("int32"), y.astype("int32"), seed=seed, loss=self.loss, examples=None
         )
 
     def _record_spread(self, model, measure, seed):
@@ -315,25 +318,26 @@ class FineTuning(Study):
         asked = self.settings.pretraining_steps
         return asked if asked is not None else 0 if self._language.pretrained else PRETRAINING_STEPS
 
-    def _pretrain(self, model, seed, kept, reached, arrays):
+    def _pretrain(self, weights, seed, kept, reached, arrays):
         s, steps = self.settings, self._pretraining_steps()
-        optimizer = keras.optimizers.Adam(s.pretraining_rate)
-        training.compile_model(model, optimizer, self.loss)
+        adam = keras.optimizers.Adam(s.pretraining_rate)
+        learner = self._compiled("pretrained", lambda model: Learner(model, adam, self.loss, s.batch_size))
+        learner.begin(weights, 0.0)
         if reached:
-            training.restore(model, optimizer, arrays)
+            learner.restore(arrays)
         ends = [*range(0, steps, _AT_ONCE), steps]
         for begin, end in itertools.pairwise(ends):
             if end > reached:
                 x, y = self._old.draw((end - begin) * s.batch_size, draws.generator(seed, "pretraining", end))
-                training.train(model, x, y, [end], s.batch_size, draws.number(seed, "pretraining"))
-                kept.save(end, training.state(model, optimizer))
-        return training.state(model, optimizer)
+                learner.train(x, y, [end], draws.number(seed, "pretraining"))
+                kept.save(end, learner.state())
+        return learner.state()
 
     def _run(self, protection, seed):
         """Fine-tune once, from the last evaluation that was written."""
         s, started = self.settings, time.perf_counter()
         done = self.store.done
-        tuner = self._tuner(protection.penalty)
+        tuner = self._compiled(protection.penalty, lambda model: _Tuner(model, self, protection.penalty))
         pretrained, importances_ = self.pretrained(seed), None
         if protection != UNPROTECTED:
             scaled = functools.partial(self._scaled, protection.measure, seed)
@@ -377,10 +381,22 @@ class FineTuning(Study):
             )
         return [(a / mean).astype("float32") for a in found]
 
-    def _tuner(self, penalty):
-        if penalty not in self._tuners:
-            self._tuners[penalty] = _Tuner(self._language.build(self.settings.sequence_length), self, penalty)
-        return self._tuners[penalty]
+    def _build(self):
+        return self._language.build(self.settings.sequence_length)
+
+    def _compiled(self, what, make):
+        """Return `make(model)`, now or of an earlier study of this process that compiles the same.
+
+        Args:
+            what: str. "pretrained", "scored" or a penalty.
+            make: callable. From an untrained model to what is compiled of it.
+        """
+        if what not in self._made:
+            s, model = self.settings, self._build()
+            said = [s.batch_size, s.evaluated, s.per_token, s.pretraining_rate, self._old.digest, self._new.digest]
+            identity = shared.identity(model, self.loss, new_optimizer(s), said=said)
+            self._made[what] = shared.kept((identity, what), lambda: make(model))
+        return self._made[what]
 
     def _cells(self, protection, seed):
         return [{**protection._asdict(), "seed": seed, "step": step} for step in (0, *self.settings.checkpoints)]

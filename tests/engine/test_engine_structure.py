@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import aggregation
 from engine import backend, structure, variants
@@ -29,6 +29,22 @@ def test_units_and_ids_run_over_the_layer_and_never_over_two():
     groups = structure.grouped(structure.parts(model), structure.unit_labels)
     assert [g.tolist() for g in groups] == [[[0, 1, 2], [0, 1, 2]], [0, 1, 2], [[3], [3], [3]], [3]]
     assert all(np.array_equal(a, b) for a, b in zip(groups, aggregation.load("unit").groups(model), strict=True))
+
+
+def transformer():
+    given = keras.Input((4, 6))
+    hidden = layers.Activation("relu")(layers.Dense(6, activation="gelu")(given)) + ops.ones_like(given)
+    hidden = layers.MultiHeadAttention(2, 3, dropout=0.1)(hidden, layers.Dropout(0.2)(hidden))
+    return keras.Model(given, layers.Dense(3)(keras.Sequential([layers.Flatten(), layers.Dense(5)])(hidden)))
+
+
+def test_the_same_model_is_described_alike_whenever_it_is_built():
+    # The first dropout of a process is called "dropout", as is a setting of attention, and the next one "dropout_1".
+    keras.backend.clear_session()
+    first, second = structure.described(transformer()), structure.described(transformer())
+    assert first == second and '"dropout": 0.1' in first
+    wider = keras.Sequential([keras.Input((4, 6)), layers.Dense(7)])
+    assert structure.described(wider) != structure.described(keras.Sequential([keras.Input((4, 6)), layers.Dense(6)]))
 
 
 def test_variants():

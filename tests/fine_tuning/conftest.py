@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
 
 from engine import structure, training
-from experiments import fine_tuning
+from experiments import fine_tuning, shared
 
 MODEL = {"blocks": 1, "width": 16, "heads": 2}
 SMALL = {
@@ -27,32 +27,19 @@ def graphs_without_xla(monkeypatch):
     monkeypatch.setattr(structure, "xla", lambda model: False)
 
 
-_TUNERS = {}
-
-
 @pytest.fixture(autouse=True)
-def tuners_compiled_once(monkeypatch):
-    """Let the tests share compiled models and optimizers, which take ten times as long to compile as to use.
+def compiled_once(monkeypatch):
+    """Let the tests share what is compiled, which takes ten times as long as to use it.
 
-    Each job gets them with NaN and -1 in every variable, so that nothing of an earlier one can help it on.
+    Each begins with NaN and -1 in every variable, so that nothing of an earlier one can help it on.
     """
-    make = fine_tuning._Tuner
-
-    def shared(model, runs, penalty):
-        s = runs.settings
-        key = str((
-            penalty, s.model, s.model_options, s.sequence_length, s.batch_size, s.optimizer, s.learning_rate,
-            s.optimizer_options, s.evaluated, runs._old.digest, runs._new.digest,
-        ))  # fmt: skip
-        if key not in _TUNERS:
-            _TUNERS[key] = make(model, runs, penalty)
-        tuner = _TUNERS[key]
-        for variable in [*training.model_variables(tuner.model), *tuner.model.optimizer.variables]:
+    monkeypatch.setattr(shared, "MOST", 100)
+    for made in shared._kept.values():
+        model = made[0] if isinstance(made, tuple) else made.model
+        optimizer = getattr(model, "optimizer", None)
+        for variable in [*training.model_variables(model), *(optimizer.variables if optimizer else ())]:
             nothing = np.nan if "float" in variable.dtype else -1
             variable.assign(np.full(variable.shape, nothing, variable.dtype))
-        return tuner
-
-    monkeypatch.setattr(fine_tuning, "_Tuner", shared)
 
 
 class Small:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import importance
+from engine import training
 from experiments import fine_tuning, status
 from report import fine_tuning as reading
 
@@ -272,3 +273,16 @@ def test_a_measure_that_does_not_fit(small, trained, monkeypatch):
     with pytest.raises(ValueError, match=r"can score this network, received none:\nuniform cannot score this network"):
         small.run("other", **{**settings, "measures": ["uniform"]})
     assert not trained
+
+
+def test_a_second_study_of_the_same_structure_compiles_nothing(small, monkeypatch):
+    small.settings["pretraining_steps"] = 2
+    frame = small.run(**HELD)
+
+    def compiled(*arguments, **options):
+        raise AssertionError("compiled once more")
+
+    monkeypatch.setattr(training, "compile_model", compiled)
+    same(frame, small.run("again", **HELD))
+    with pytest.raises(AssertionError, match="compiled once more"):
+        small.run("other", **HELD, batch_size=3)

@@ -63,7 +63,7 @@ def of_task(job, model, weights, x, y):
 
 def tuned(job, penalty):
     """The weights at the end of the last run with a penalty."""
-    return training.values(job._tuner(penalty).model.trainable_variables)
+    return training.values(job._made[penalty].model.trainable_variables)
 
 
 def test_a_loss_is_the_mean_over_the_tokens_that_were_held_out(small):
