@@ -85,27 +85,28 @@ def fused(function):
 
 
 def gradients_at_taps(run):
-    """Differentiate a scalar with respect to values inside its computation.
+    """Differentiate some scalars with respect to values inside their computation, which is done once for all.
 
     Args:
-        run: callable `run(tap) -> (scalar, extra)`. It calls `value = tap(key, value)` where a gradient is wanted,
-            each key once. `extra` is any nest of arrays.
+        run: callable `run(tap) -> (scalars, extra)`. It calls `value = tap(key, value)` where a gradient is wanted,
+            each key once. `scalars` is a list; `extra` any nest of arrays.
 
     Returns:
-        gradients: dict. From each key to an array of the tapped value's shape.
+        gradients: dict. From each key to an array (scalars, *the tapped value's shape).
         extra: as returned by `run`.
     """
     if NAME == "tensorflow":
         tapped = {}
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=True) as tape:
 
             def tap(key, value):
                 tape.watch(value)
                 tapped[key] = value
                 return value
 
-            scalar, extra = run(tap)
-        return tape.gradient(scalar, tapped, unconnected_gradients="zero"), extra
+            scalars, extra = run(tap)
+        each = [tape.gradient(scalar, tapped, unconnected_gradients="zero") for scalar in scalars]
+        return {key: tf.stack([found[key] for found in each]) for key in tapped}, extra
 
     shapes = {}
 
@@ -115,7 +116,14 @@ def gradients_at_taps(run):
 
     jax.eval_shape(lambda: run(record))
     offsets = {key: jnp.zeros(shape.shape, shape.dtype) for key, shape in shapes.items()}
-    return jax.grad(lambda offsets: run(lambda key, value: value + offsets[key]), has_aux=True)(offsets)
+
+    def shifted(offsets):
+        scalars, extra = run(lambda key, value: value + offsets[key])
+        return jnp.stack(scalars), extra
+
+    scalars, back, extra = jax.vjp(shifted, offsets, has_aux=True)
+    (found,) = jax.vmap(back)(jnp.eye(len(scalars), dtype=scalars.dtype))
+    return found, extra
 
 
 def is_symbolic(array):

@@ -13,7 +13,7 @@ LARGEST = 500
 LARGEST_ON_CPU = {"tensorflow": 100, "jax": 20}
 
 
-def size(model, x, memory=MEMORY, extra=0):
+def size(model, x, memory=MEMORY, extra=0, objectives=1):
     """Choose how many examples to take at once.
 
     Args:
@@ -21,13 +21,14 @@ def size(model, x, memory=MEMORY, extra=0):
         x: array (examples, ...), or a dict or list of them. One example is used.
         memory: int. Bound in bytes on what the pass holds, to within one example's need.
         extra: int. Floats that each example needs beside its activations and their gradients.
+        objectives: int. How many are differentiated at once.
 
     Returns:
         int, at least 1.
     """
     # Forward value, gradient, and one intermediate of each.
     values = kept(model, ("activations", examples.signature(x)), lambda: _activations(model, x))
-    floats = 3 * values + extra
+    floats = (1 + 2 * objectives) * values + extra
     largest = LARGEST if structure.xla(model) else LARGEST_ON_CPU[backend.NAME]
     return int(np.clip(memory // (4 * floats), 1, largest))
 

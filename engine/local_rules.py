@@ -46,36 +46,39 @@ def used_once(layer, inputs):
     return set(source[1:] + target[1:]) <= set(kernel)
 
 
-# The gradients. Each rule takes (layer, variables, buffers, inputs (examples, ...), signals (examples, ...), transform)
-# and returns, for each variable, the sum over examples of transform.function(gradient).
+# The gradients. Each rule takes (layer, variables, buffers, inputs (examples, ...), signals (objectives, examples,
+# ...), transform) and returns, for each variable, the sum over objectives and examples of
+# transform.function(gradient).
 
 
 def linear_gradients(layer, variables, buffers, inputs, signals, transform):
     """Dense and EinsumDense: any contraction of the input with one kernel."""
     source, kernel, target = equation(layer, len(inputs.shape))
     if transform.multiplicative and used_once(layer, inputs):
-        a, d = transform.function(inputs), transform.function(signals)
+        a, d = transform.function(inputs), ops.sum(transform.function(signals), axis=0)
         total = ops.einsum(f"{source},{target}->{kernel}", a, d)
     else:
-        gradients = ops.einsum(f"{source},{target}->{source[0]}{kernel}", inputs, signals)
-        total = ops.sum(transform.function(gradients), axis=0)
+        each = next(letter for letter in string.ascii_letters if letter not in source + kernel + target)
+        gradients = ops.einsum(f"{source},{each}{target}->{each}{source[0]}{kernel}", inputs, signals)
+        total = ops.sum(transform.function(gradients), axis=(0, 1))
     return [total, *(_added(signals, v.shape, transform) for v in variables[1:])]
 
 
 def convolution_gradients(layer, variables, buffers, inputs, signals, transform):
     """Convolutions: for each place in the kernel, the product of the shifted input with the signals."""
     groups = inputs.shape[-1] if type(layer) in _DEPTHWISE else layer.groups
-    d = ops.reshape(signals, (-1, math.prod(signals.shape[1:-1]), signals.shape[-1]))  # (n, p, k)
-    totals = []
+    (objectives, _, *places, filters), totals = signals.shape, []
+    d = _last(ops.reshape(signals, (objectives, -1, math.prod(places), filters)))  # (n, p, kz)
     # One small product for each place is faster than one large one for all: less to copy together.
-    for a in shifted(layer, inputs, signals.shape[1:-1]):  # (n, p, c)
+    for a in shifted(layer, inputs, places):  # (n, p, c)
         if groups == 1:
-            gradients = ops.matmul(ops.transpose(a, (0, 2, 1)), d)  # (n, c, k)
+            gradients = ops.matmul(ops.transpose(a, (0, 2, 1)), d)  # (n, c, kz)
         else:
             # Group g joins its own channels with its own filters; the kernel is (channels of a group, all filters).
             of_groups = [ops.reshape(b, (-1, b.shape[1], groups, b.shape[2] // groups)) for b in (a, d)]
             gradients = ops.einsum("npgc,npgk->ncgk", *of_groups)
-        totals.append(ops.sum(transform.function(gradients), axis=0))
+        total = ops.sum(transform.function(gradients), axis=0)
+        totals.append(ops.sum(ops.reshape(total, (-1, filters, objectives)), axis=-1))
     kernel = ops.reshape(ops.stack(totals), variables[0].shape)
     return [kernel, *(_added(signals, v.shape, transform) for v in variables[1:])]
 
@@ -91,13 +94,15 @@ def embedding_gradients(layer, variables, buffers, inputs, signals, transform):
     """Embedding: an example's gradient for a row is the sum of the signals where its token stands."""
     vocabulary, width = variables[0].shape
     tokens = _tokens(inputs)  # (n, t)
-    d = ops.reshape(signals, (-1, tokens.shape[1], width))  # (n, t, w)
+    objectives = signals.shape[0]
+    d = _last(ops.reshape(signals, (objectives, -1, tokens.shape[1], width)))  # (n, t, wz)
     same = ops.cast(ops.equal(tokens[:, :, None], tokens[:, None, :]), d.dtype)  # (n, t, t)
     of_token = ops.matmul(same, d)  # at each place, the sum over all places of the same token
     # 1 where the token stands for the first time, so that each token of an example counts once.
     first = ops.cast(ops.equal(ops.sum(ops.tril(same, k=-1), axis=2), 0.0), d.dtype)
     values = transform.function(of_token) * first[:, :, None]
-    return [ops.segment_sum(ops.reshape(values, (-1, width)), ops.reshape(tokens, (-1,)), num_segments=vocabulary)]
+    values = ops.sum(ops.reshape(values, (-1, width, objectives)), axis=-1)
+    return [ops.segment_sum(values, ops.reshape(tokens, (-1,)), num_segments=vocabulary)]
 
 
 GRADIENTS = {
@@ -210,10 +215,16 @@ def _tokens(inputs):
     return ops.cast(ops.reshape(inputs, (ops.shape(inputs)[0], -1)), "int32")
 
 
+def _last(signals):
+    """Bring the first axis of (objectives, n, places, channels) into the last: (n, places, channels objectives)."""
+    objectives, _, places, channels = signals.shape
+    return ops.reshape(ops.transpose(signals, (1, 2, 3, 0)), (-1, places, channels * objectives))
+
+
 def _added(gradients, shape, transform):
-    """Return the sums for a variable that was broadcast to (examples, ...) and added."""
+    """Return the sums for a variable that was broadcast to (examples, ...) and added; gradients as signals above."""
     rank = len(gradients.shape)
-    aligned = (1,) * (rank - 1 - len(shape)) + tuple(shape)
-    shared = [axis for axis in range(1, rank) if aligned[axis - 1] == 1]
+    aligned = (1,) * (rank - 2 - len(shape)) + tuple(shape)
+    shared = [axis for axis in range(2, rank) if aligned[axis - 2] == 1]
     each = ops.sum(gradients, axis=shared) if shared else gradients
-    return ops.reshape(ops.sum(transform.function(each), axis=0), shape)
+    return ops.reshape(ops.sum(transform.function(each), axis=(0, 1)), shape)

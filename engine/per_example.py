@@ -45,7 +45,11 @@ class Transform(NamedTuple):
 TRANSFORMS = {"square": Transform(ops.square, True), "absolute": Transform(ops.abs, True)}
 
 
-def sums(model, objective, x, y, transform="square", memory=chunks.MEMORY, chunk=None):
+_AT_ONCE = 10
+"""Answers whose gradients are taken together, after one forward pass."""
+
+
+def sums(model, objective, x, y, transform="square", memory=chunks.MEMORY, chunk=None, answers=None):
     """Sum T(gradient of one example's objective) over examples, for every trainable weight.
 
     The model runs in inference mode (`training=False`) and is left as it was.
@@ -55,10 +59,11 @@ def sums(model, objective, x, y, transform="square", memory=chunks.MEMORY, chunk
         objective: callable `objective(outputs, y) -> (examples,)`. One number an example, from that example alone.
             Use a function that lives on, not a new lambda each time: compiled code is kept for it.
         x: array (examples, ...), or a dict or list of them for a model with several inputs.
-        y: array (examples, ...): whatever the objective needs beside the outputs.
+        y: array (examples, ...): whatever the objective needs beside the outputs; None with `answers`.
         transform: "square", "absolute", or an elementwise function T of `keras.ops` with T(0) = 0.
         memory: int. Bound on the extra memory in bytes, to within one example's need.
         chunk: int or None. Examples taken at once; None: as many as the memory allows, at most 500.
+        answers: int or None. The sums are also over y = 0, 1, ... below this number, each for all examples.
 
     Returns:
         list of float32 arrays like `model.trainable_variables`: sums, not means.
@@ -71,10 +76,23 @@ def sums(model, objective, x, y, transform="square", memory=chunks.MEMORY, chunk
         Dangel, Kunstner & Hennig, "BackPACK: packing more into backprop", ICLR 2020.
     """
     transform = TRANSFORMS[transform] if transform in TRANSFORMS else Transform(transform, False)
+    if answers is not None:
+        y = np.zeros(examples.count(x), "int32")
     key = (objective, transform, examples.signature(x), y.shape[1:])
     one_pass = chunks.kept(model, key, lambda: _Pass(model, objective, transform, x, y))
-    at_once = chunk or chunks.size(model, x, memory, one_pass.extra)
-    return chunks.totals(one_pass(*part) for part in chunks.of(x, y, at_once))
+    together = 1 if answers is None else -(-answers // -(-answers // _AT_ONCE))
+    at_once = chunk or chunks.size(model, x, memory, one_pass.extra * together, together)
+
+    def parts():
+        for x_, y_, counts in chunks.of(x, y, at_once):
+            for begin in range(0, answers or 1, together):
+                numbers = np.arange(begin, begin + together)[:, None]
+                # One size means one compilation: those that fill up the last block count 0 times.
+                counted = counts[None] * backend.on_device((numbers < (answers or 1)).astype("float32"))
+                asked = y_[None] if answers is None else y_[None] + np.minimum(numbers, answers - 1).astype("int32")
+                yield x_, asked, counted
+
+    return chunks.totals(one_pass(*part) for part in parts())
 
 
 def batch_sums(model, objective, x, y, batch_size):
@@ -138,14 +156,20 @@ class _Pass:
         self._one_generic_chunk = backend.compiled(self._sum_generic_chunk, xla=False)
 
     def __call__(self, x, y, counts):
-        """Return the sums over one chunk, in the order of the model's variables."""
-        arguments = (*chunks.values(self._model), x, y, counts)
-        found = {}
+        """Return the sums over one chunk, in the order of the model's variables.
+
+        Args:
+            x: array (examples, ...), or a nest of them.
+            y: array (answers, examples, ...).
+            counts: float32 array (answers, examples).
+        """
+        weights, found = chunks.values(self._model), {}
         if self._exact:
             order = [i for plan in self._exact for i in plan.indices]
-            found |= dict(zip(order, self._one_chunk(*arguments), strict=True))
+            found |= dict(zip(order, self._one_chunk(*weights, x, y, counts), strict=True))
         if self._generic:
-            found |= dict(zip(self._generic, self._one_generic_chunk(*arguments), strict=True))
+            each = [self._one_generic_chunk(*weights, x, *answer) for answer in zip(y, counts, strict=True)]
+            found |= dict(zip(self._generic, map(sum, zip(*each, strict=True)), strict=True))
         return [found[i] for i in range(len(found))]
 
     def _sum_chunk(self, trainable, others, x, y, counts):
@@ -189,7 +213,7 @@ def _weighted_gradient(model, objective, x, y):
 
 def _local_sums(model, plans, objective, transform, arguments):
     """Sum over examples by the layers' local rules: a list of arrays, in the order of the plans' variables."""
-    trainable, others, x, y, counts = arguments
+    trainable, others, x, y, counts = arguments  # the last two (answers, examples, ...)
 
     def run(tap):
         inputs = {}
@@ -200,7 +224,7 @@ def _local_sums(model, plans, objective, transform, arguments):
 
         with taps.tapped([plan.layer for plan in plans], visit, before_activation=True):
             outputs = structure.outputs(model, trainable, others, x)
-        return ops.sum(objective(outputs, y) * counts), inputs
+        return [ops.sum(objective(outputs, y[a]) * counts[a]) for a in range(counts.shape[0])], inputs
 
     signals, inputs = backend.gradients_at_taps(run)
     found = []
@@ -261,7 +285,8 @@ def _disagreeing(model, ruled, x):
         return [ops.square(ops.cast(found[i], "float32")) for _, i in places]
 
     def local(trainable, others, x, counts):
-        return _local_sums(model, ruled, _probe, TRANSFORMS["square"], (trainable, others, x, counts, counts))
+        arguments = (trainable, others, x, counts[None], counts[None])
+        return _local_sums(model, ruled, _probe, TRANSFORMS["square"], arguments)
 
     def computed(function, counts):
         counts = backend.on_device(np.array(counts, "float32"))

@@ -145,13 +145,14 @@ class Evidence:
             self._kept[key] = compute()
         return self._kept[key]
 
-    def mean(self, transform, objective=None, y=None):
+    def mean(self, transform, objective=None, y=None, answers=None):
         """Average T(gradient of one example's objective) over the examples; the true labels' loss is kept.
 
         Args:
             transform: "square" or "absolute"; see `engine.per_example.sums`.
             objective: callable `objective(outputs, y) -> (examples,)`; None: the loss.
             y: array (examples, ...) for the objective; None: the true labels.
+            answers: int or None. In place of labels: y = 0, 1, ... below this number, over which it is summed.
 
         Returns:
             list of float32 arrays like `weights`. Do not write into them.
@@ -159,10 +160,12 @@ class Evidence:
         if objective is None and y is None:
             y = self.y
             return self.once((transform, "true labels"), lambda: self._mean(transform, self._objective, y))
-        return self._mean(transform, objective or self._objective, self.y if y is None else y)
+        if y is None and answers is None:
+            y = self.y
+        return self._mean(transform, objective or self._objective, y, answers)
 
-    def _mean(self, transform, objective, y):
-        total = per_example.sums(self.model, objective, self.x, y, transform, self.memory, self.chunk)
+    def _mean(self, transform, objective, y, answers=None):
+        total = per_example.sums(self.model, objective, self.x, y, transform, self.memory, self.chunk, answers)
         return [a / np.float32(self.count) for a in total]
 
     @property

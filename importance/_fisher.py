@@ -18,8 +18,4 @@ def _exact(evidence):
             f"exact Fisher of the measure {evidence.name!r} would cost one pass for each class and position. "
             "Use 'fisher_sampled'."
         )
-    objective, total = losses.root_of_fisher(evidence.loss, shape), None
-    for index in range(int(np.prod(shape))):
-        term = evidence.mean("square", objective, np.full(evidence.count, index, "int32"))
-        total = term if total is None else [a + b for a, b in zip(total, term, strict=True)]
-    return total
+    return evidence.mean("square", losses.root_of_fisher(evidence.loss, shape), answers=int(np.prod(shape)))

@@ -2,7 +2,7 @@
 
 It is the curvature of the loss where the model fits its own labels, and does not vanish with the training loss. For a
 regression with K outputs and l_n = mean_k (y_k - f_k)^2, whose labels are normal with variance K/2, it is
-mean_n (2/K) sum_k (df_k / dw)^2. The cost is one pass a class (or output).
+mean_n (2/K) sum_k (df_k / dw)^2. The cost is a backward pass a class (or output), ten of them after one forward pass.
 
 Example:
     >>> import importance, keras, numpy as np
@@ -24,4 +24,4 @@ def score(evidence):
     return exact(evidence)
 
 
-MEASURE = Measure(score, needs="inputs", cost="1 pass a class")
+MEASURE = Measure(score, needs="inputs", cost="1 backward pass a class")

@@ -25,4 +25,4 @@ def score(evidence):
     return [np.float32(0.5) * f * w**2 for f, w in zip(exact(evidence), evidence.weights, strict=True)]
 
 
-MEASURE = Measure(score, needs="inputs", cost="1 pass a class, shared with fisher")
+MEASURE = Measure(score, needs="inputs", cost="1 backward pass a class, shared with fisher")

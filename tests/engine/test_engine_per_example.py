@@ -40,6 +40,15 @@ def check(model, x, transform="square", function=np.square, **kwargs):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * max(b.max(), 1e-3 * largest))
 
 
+def check_answers(model, x):
+    """The sums over all three answers, made after one forward pass, are those of one answer after another."""
+    objective = losses.root_of_fisher(keras.losses.SparseCategoricalCrossentropy(from_logits=True), (3,))
+    together = per_example.sums(model, objective, x, None, chunk=2, answers=3)
+    one = [per_example.sums(model, objective, x, np.full(len(x), answer, "int32"), chunk=2) for answer in range(3)]
+    for found, expected in zip(together, map(sum, zip(*one, strict=True)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * expected.max())
+
+
 def inputs(shape, examples=5):
     return np.random.default_rng(1).standard_normal((examples, *shape)).astype("float32")
 
@@ -80,6 +89,13 @@ def test_every_kind_of_layer(path, shape, build):
     found = list(per_example.paths(model, inputs(shape)).values())
     assert found == [path, "outer"]
     check(model, inputs(shape), chunk=2)
+    check_answers(model, inputs(shape))
+
+
+def test_answers_in_parts_that_do_not_divide_them(monkeypatch):
+    monkeypatch.setattr(per_example, "_AT_ONCE", 2)  # of three
+    for stack in ([layers.Dense(3)], [layers.Reshape((2, 2)), layers.GRU(3)]):
+        check_answers(network((4,), *stack), inputs((4,)))
 
 
 def test_an_embedding_counts_a_token_that_stands_twice_once():
@@ -90,6 +106,7 @@ def test_an_embedding_counts_a_token_that_stands_twice_once():
     assert set(per_example.paths(model, tokens).values()) == {"product", "outer"}
     check(model, tokens)
     check(model, tokens, "absolute", np.abs)
+    check_answers(model, tokens)
 
 
 def test_a_layer_called_twice_is_generic():
@@ -154,7 +171,7 @@ def test_convolutions_of_any_geometry(size, stride, dilation, padding, groups):
     x = backend.on_device(inputs((7, 6, 2), 3))
     layer.build(x.shape)
     (kernel,) = layer.trainable_variables
-    signals = backend.on_device(inputs(layer.compute_output_shape(x.shape)[1:], 3))
+    signals = backend.on_device(inputs(layer.compute_output_shape(x.shape), 2))  # of two objectives
     identity = per_example.Transform(lambda gradient: gradient, False)
     rule = local_rules.convolution_gradients
     (found,) = rule(layer, [kernel], [], x, signals, identity)

@@ -85,11 +85,11 @@ def test_gradients_at_taps_and_of_arrays():
     def run(tap):
         y = tap("y", 3 * x)
         unused = tap("unused", x + 1)
-        return keras.ops.sum(y**2), {"out": y, "unused": unused}
+        return [keras.ops.sum(y**2), keras.ops.sum(y)], {"out": y, "unused": unused}
 
     gradients, extra = backend.gradients_at_taps(run)
-    assert np.asarray(gradients["y"]).tolist() == [6.0, 12.0]
-    assert np.asarray(gradients["unused"]).tolist() == [0.0, 0.0]
+    assert np.asarray(gradients["y"]).tolist() == [[6.0, 12.0], [1.0, 1.0]]
+    assert np.asarray(gradients["unused"]).tolist() == [[0.0, 0.0], [0.0, 0.0]]
     assert np.asarray(extra["out"]).tolist() == [3.0, 6.0]
     found = backend.gradients(lambda a: keras.ops.sum(a[0] ** 3), [x, x + 1])
     assert [np.asarray(g).tolist() for g in found] == [[3.0, 12.0], [0.0, 0.0]]
