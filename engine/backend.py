@@ -122,8 +122,8 @@ def gradients_at_taps(run):
         return jnp.stack(scalars), extra
 
     scalars, back, extra = jax.vjp(shifted, offsets, has_aux=True)
-    (found,) = jax.vmap(back)(jnp.eye(len(scalars), dtype=scalars.dtype))
-    return found, extra
+    each = [back(row)[0] for row in jnp.eye(len(scalars), dtype=scalars.dtype)]
+    return {key: jnp.stack([found[key] for found in each]) for key in offsets}, extra
 
 
 def is_symbolic(array):
@@ -215,16 +215,27 @@ def gradients(function, arrays):
     return [dense(g) for g in tape.gradient(scalar, arrays, unconnected_gradients="zero")]
 
 
-def hessian_vector_product(function, arrays, vectors):
-    """Return H v for the Hessian H of `function(arrays) -> scalar`, as a list like `arrays`."""
+def hessian_vector_products(function, arrays, vectors):
+    """Return H v for the Hessian H of `function(arrays) -> scalar` and some vectors, after one gradient for all.
+
+    Args:
+        function: callable.
+        arrays: list of arrays.
+        vectors: list of vectors, each a list of arrays like `arrays`.
+
+    Returns:
+        list of lists, like `vectors`.
+    """
     if NAME == "jax":
-        return jax.jvp(jax.grad(function), (arrays,), (vectors,))[1]
-
-    def directional(arrays):
-        inner = gradients(function, arrays)
-        return sum(tf.reduce_sum(g * v) for g, v in zip(inner, vectors, strict=True))
-
-    return gradients(directional, arrays)
+        _, along = jax.linearize(jax.grad(function), arrays)
+        return [along(vector) for vector in vectors]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(arrays)
+        slopes = gradients(function, arrays)
+    return [
+        [dense(g) for g in tape.gradient(slopes, arrays, output_gradients=v, unconnected_gradients="zero")]
+        for v in vectors
+    ]
 
 
 def vectorised(function, arrays):

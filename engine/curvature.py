@@ -1,9 +1,14 @@
 """Second derivatives of the mean objective, by products of the Hessian with random vectors."""
 
+import math
+
 import numpy as np
 from keras import ops
 
 from engine import backend, chunks, examples, per_example, structure
+
+_AT_ONCE = 10
+"""Random vectors that are multiplied together, after one gradient."""
 
 
 def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
@@ -17,7 +22,8 @@ def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
         objective: callable `objective(outputs, y) -> (examples,)`; see `engine.per_example.sums`.
         x: array (examples, ...), or a dict or list of them.
         y: array (examples, ...).
-        probes: int. Vectors v; each costs about two passes over the examples.
+        probes: int. Vectors v; each costs about two passes over the examples, and as many as the memory allows, ten at
+            most, share another.
         rng: numpy.random.Generator. Draws the vectors.
         memory: int. Bound on the extra memory in bytes.
 
@@ -28,23 +34,35 @@ def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
         Yao et al., "AdaHessian: an adaptive second order optimizer for machine learning", AAAI 2021.
     """
 
-    def product(trainable, others, x, y, counts, vectors):
+    def products(trainable, others, x, y, counts, vectors):
         def total(arrays):
             return ops.sum(objective(structure.outputs(model, arrays, others, x), y) * counts)
 
-        vectors = [ops.cast(v, w.dtype) for v, w in zip(vectors, trainable, strict=True)]
-        return [ops.cast(p, "float32") for p in backend.hessian_vector_product(total, trainable, vectors)]
+        of_type = [[ops.cast(v, w.dtype) for v, w in zip(vector, trainable, strict=True)] for vector in vectors]
+        found = backend.hessian_vector_products(total, trainable, of_type)
+        each = [
+            [v * ops.cast(p, "float32") for v, p in zip(*pair, strict=True)]
+            for pair in zip(vectors, found, strict=True)
+        ]
+        return [sum(terms) for terms in zip(*each, strict=True)]
 
     def build():
         per_example.check_objective(model, objective, x, y)
-        return backend.compiled(product, xla=structure.xla(model))
+        return backend.compiled(products, xla=structure.xla(model))
 
-    function = chunks.kept(model, ("hessian vector product", objective), build)
-    at_once = max(1, chunks.size(model, x, memory) // 2)
-    diagonal = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
-    for _ in range(probes):
-        vectors = [rng.integers(0, 2, d.shape).astype("float32") * 2 - 1 for d in diagonal]
-        placed = [backend.on_device(v) for v in vectors]
-        products = chunks.totals(function(*chunks.values(model), *part, placed) for part in chunks.of(x, y, at_once))
-        diagonal = [d + v * p for d, v, p in zip(diagonal, vectors, products, strict=True)]
-    return [d / np.float32(probes * examples.count(x)) for d in diagonal]
+    function = chunks.kept(model, ("hessian vector products", objective), build)
+    shapes = [tuple(v.shape) for v in model.trainable_variables]
+    room = int(np.clip(memory // (8 * sum(map(math.prod, shapes))), 1, _AT_ONCE))  # a vector and its product
+    total = None
+    for start in range(0, probes, room):
+        together = min(room, probes - start)
+        vectors = [[_signs(rng, shape) for shape in shapes] for _ in range(together)]
+        at_once = max(1, chunks.size(model, x, memory, objectives=together) // 2)
+        parts = chunks.of(x, y, at_once)
+        found = chunks.totals(function(*chunks.values(model), *part, vectors) for part in parts)
+        total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
+    return [a / np.float32(probes * examples.count(x)) for a in total]
+
+
+def _signs(rng, shape):
+    return backend.on_device(rng.integers(0, 2, shape).astype("float32") * 2 - 1)

@@ -93,8 +93,9 @@ def test_gradients_at_taps_and_of_arrays():
     assert np.asarray(extra["out"]).tolist() == [3.0, 6.0]
     found = backend.gradients(lambda a: keras.ops.sum(a[0] ** 3), [x, x + 1])
     assert [np.asarray(g).tolist() for g in found] == [[3.0, 12.0], [0.0, 0.0]]
-    (product,) = backend.hessian_vector_product(lambda a: keras.ops.sum(a[0] ** 3), [x], [keras.ops.ones(2)])
-    assert np.asarray(product).tolist() == [6.0, 12.0]
+    vectors = [[keras.ops.ones(2)], [x]]
+    products = backend.hessian_vector_products(lambda a: keras.ops.sum(a[0] ** 3), [x], vectors)
+    assert [np.asarray(product).tolist() for (product,) in products] == [[6.0, 12.0], [6.0, 24.0]]
 
 
 def test_read_and_copied_do_not_follow_later_assignments():
