@@ -29,7 +29,8 @@ VALUES = [
 REQUIRED = [*ROW, *VALUES]
 CHANCE = ["chance_loss", "chance_accuracy"]
 TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill", "status", "source", "network", "fold"]
-MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan}
+MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan, "anytime": False}
+"""What stands in columns that rows need not have. `anytime`: whether their run was looked at while it grew."""
 
 LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "layer"]
 """From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""
@@ -54,7 +55,8 @@ def complete(frame):
         frame: DataFrame. Rows as the experiments write them.
 
     Returns:
-        DataFrame, the same rows in the same order. Chance is also taken from `frame.attrs`, where a run leaves it.
+        DataFrame, the same rows in the same order. Chance, and whether a run was still growing (`anytime`), are also
+        taken from `frame.attrs`, where a run leaves them.
 
     Raises:
         ValueError: a column that says what was measured is missing.
@@ -68,6 +70,7 @@ def complete(frame):
         )
     names = [*REQUIRED, *CHANCE, *MISSING]
     known = {name: np.nan if frame.attrs.get(name) is None else frame.attrs[name] for name in CHANCE}
+    known["anytime"] = frame.attrs.get("anytime", MISSING["anytime"])
     return frame.assign(**{n: {**MISSING, **known}.get(n, np.nan) for n in names if n not in frame.columns})
 
 

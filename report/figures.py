@@ -200,7 +200,7 @@ def critical_difference(ordering):
         Figure, a panel for each group with at least two measures, two blocks and some difference; rank 1 is the best.
         These are the mean ranks of the Friedman test, which may put two measures the other way round than their own
         test; the ordering's sentences go by that.
-        Bars join measures whose adjusted pairwise p-values all exceed the level of the ordering.
+        Bars join measures of which no two are told apart in the ordering.
 
     Raises:
         ValueError: no group can be drawn, or the ordering compared with one measure only.
@@ -234,7 +234,7 @@ def _rank_diagram(axis, ordering, names, row):
         raise ValueError("Expected an ordering over all pairs, received one against one measure. Leave against out.")
     p = pd.DataFrame(np.eye(len(ranks)), ranks.index, ranks.index)
     for pair in pairs.itertuples():
-        p.loc[pair.better, pair.worse] = p.loc[pair.worse, pair.better] = pair.p_holm
+        p.loc[pair.better, pair.worse] = p.loc[pair.worse, pair.better] = float(not pair.verdict.startswith("better"))
     options = {"color_palette": colours(ranks.index), "label_props": {"fontsize": 8}, "marker_props": {"s": 14}}
     options |= {"label_fmt_left": "{label} ({rank:.1f}) ", "label_fmt_right": " ({rank:.1f}) {label}"}
     critical_difference_diagram(ranks, p, ax=axis, alpha=ordering.alpha, text_h_margin=0.1, **options)

@@ -40,8 +40,9 @@ def read(paths, chance_loss=None, chance_accuracy=None):
 
     Returns:
         DataFrame with `report.columns.REQUIRED`, `status`, `chance_loss`, `chance_accuracy`, `source`, the file of each
-        row, and `network`, which is the same wherever a network stands: what the file says, or what made the network by
-        the `.json`, missing without one.
+        row, `network`, which is the same wherever a network stands: what the file says, or what made the network by
+        the `.json`, missing without one; and `anytime`: whether by the `.json` the run is not finished, or has grown
+        until it was settled, so that its networks were not counted beforehand.
 
     Raises:
         FileNotFoundError: there is no such file, or a folder or pattern holds none.
@@ -59,10 +60,24 @@ def read(paths, chance_loss=None, chance_accuracy=None):
     found = list(filter(None, (or_skip(read_file, file, strict) for file, strict in files.items())))
     if not found:
         raise ValueError(f"Expected results in {_listed(files)}, found none. Name the files to see what is wrong.")
-    frame = pd.concat(name_networks(*zip(*found, strict=True)), ignore_index=True)
+    frames, abouts = zip(*found, strict=True)
+    frame = pd.concat(name_networks(_told_if_growing(frames, abouts), abouts), ignore_index=True)
     for name, given in zip(CHANCE, (chance_loss, chance_accuracy), strict=True):
         frame[name] = frame[name].fillna(np.nan if given is None else given)
     return drop_duplicates(frame)
+
+
+def _told_if_growing(frames, abouts):
+    """Say in each frame whether its run was looked at while it grew; the rows of one may stand in several files."""
+    runs = [str(settings_of(pathlib.Path(frame["source"].iloc[0]))) for frame in frames]
+    there = dict.fromkeys(runs, 0)
+    for run, frame in zip(runs, frames, strict=True):
+        there[run] += len(frame)
+    growing = [
+        about.get("until") is not None or there[run] < about.get("asked", 0)
+        for run, about in zip(runs, abouts, strict=True)
+    ]
+    return [frame.assign(anytime=grows) for frame, grows in zip(frames, growing, strict=True)]
 
 
 def find(paths):
@@ -350,7 +365,13 @@ def _check_settings(known):
     """Raise ValueError unless what a report takes from a settings file is of the kind that it is to be."""
     if not isinstance(known, dict):
         raise ValueError(f"an object is needed, there is {type(known).__name__}")
-    kinds = {"schema": int, "classes": (int, type(None)), "settings": (dict, type(None)), "data_sha256": dict}
+    kinds = {
+        "schema": int,
+        "asked": int,
+        "classes": (int, type(None)),
+        "settings": (dict, type(None)),
+        "data_sha256": dict,
+    }
     kinds |= dict.fromkeys(CHANCE, (int, float, type(None)))
     for name, kind in kinds.items():
         value = known.get(name, kind)
