@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import report
-from report.style import INK, STYLES
+from report.drawing.style import INK, STYLES
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import report
-from report.figures import rank_correlation, setting_means
+from report.grid.figures import rank_correlation, setting_means
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_rank_correlation_between_measures(make_grid):
 
 def test_agreement_draws_both(scores):
     for between in ("measures", "settings"):
-        assert between in report.agreement(scores, between).axes[0].get_title()
+        assert between in report.rank_agreement(scores, between).axes[0].get_title()
 
 
 def test_critical_difference_bars_join_what_is_not_told_apart(make_grid):
@@ -98,7 +98,7 @@ def test_critical_difference_refuses_what_it_cannot_draw(make_grid):
         report.critical_difference(report.order(frame[frame["seed"] == 0], resamples=9))
 
 
-@pytest.mark.parametrize("draw", [report.heatmap, report.over_epochs, report.agreement])
+@pytest.mark.parametrize("draw", [report.heatmap, report.over_epochs, report.rank_agreement])
 def test_rows_and_scores_give_the_same_figure(make_grid, draw):
     frame = make_grid({"a": 0.8, "b": 0.5, "c": 0.2}, seeds=3, epochs=(1, 2))
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import report
-from report.fine_tuning import COLUMNS, IMPORTANCES, METER, balanced
-from report.fine_tuning_figures import METERS
+from report.fine_tuning.figures import METERS
+from report.fine_tuning.results import COLUMNS, IMPORTANCES, METER, balanced
 
 RUN = "prose-python-gpt-1"
 
@@ -250,13 +250,13 @@ def test_wrong_numbers_are_refused(frame):
 
 
 def test_spread_by_hand():
-    table = report.spread(variables()).set_index(["measure", "kind"])
+    table = report.importance_by_layer_kind(variables()).set_index(["measure", "kind"])
     # Fisher: (4 * 2 + 1 * 4 + 1 * 0) / 6 = 2 is the mean, so 2 / 2 and 10 / 2; of the dense ones 2 / 2 and 4 / 2.
     assert table["weights"].tolist() == [4, 2, 4, 2] and set(table["seeds"]) == {2}
     assert table["mean_ratio"].to_numpy() == pytest.approx([1, 1, 1, 1])
     assert table["largest_ratio"].to_numpy() == pytest.approx([5, 2, 1, 1])
     assert table.index.tolist() == [(m, k) for m in ("fisher", "uniform") for k in ("embedding", "dense")]
-    assert report.spread(variables().assign(mean=0.0))["mean_ratio"].isna().all()
+    assert report.importance_by_layer_kind(variables().assign(mean=0.0))["mean_ratio"].isna().all()
 
 
 def test_balanced_strengths(frame):
@@ -285,7 +285,7 @@ def labelled(axis):
 
 
 def test_frontiers_are_drawn(frame, nothing_left_open):
-    figure = report.frontiers(frame)
+    figure = report.plot_frontiers(frame)
     assert [axis.get_title() for axis in figure.axes] == ["plain", "stabilized"] and apart(figure)
     assert figure.axes[0].get_xlabel() == "perplexity of the new text (python)"
     assert figure.axes[0].get_ylabel() == "perplexity of the old text (prose)"
@@ -299,19 +299,19 @@ def test_frontiers_are_drawn(frame, nothing_left_open):
     assert "λ = 10" in {text.get_text() for text in figure.axes[1].texts}
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()][-1] == "pretrained"
-    assert report.frontiers(frame, ["fisher"], highest=9).axes[0].get_ylim()[1] == 9
+    assert report.plot_frontiers(frame, ["fisher"], highest=9).axes[0].get_ylim()[1] == 9
     with pytest.raises(ValueError, match="received \\['obd'\\]"):
-        report.frontiers(frame, ["obd"])
+        report.plot_frontiers(frame, ["obd"])
     with pytest.raises(ValueError, match="rows of one run, received 2"):
-        report.frontiers(pd.concat([frame, frame.assign(run="other")]))
+        report.plot_frontiers(pd.concat([frame, frame.assign(run="other")]))
 
 
 def test_a_frontier_breaks_where_weights_exploded_and_says_so(frame):
-    figure = report.frontiers(broken(frame))
+    figure = report.plot_frontiers(broken(frame))
     assert " ".join(figure.axes[0].get_title().split()) == "plain not finite: fisher at λ = 10 (2 seeds)"
     assert np.isnan(labelled(figure.axes[0])["fisher"].get_ydata()).tolist() == [False, True]
     stopped = broken(frame)
-    assert report.frontiers(stopped[stopped["status"] == "ok"]).axes[0].get_title() == "plain"
+    assert report.plot_frontiers(stopped[stopped["status"] == "ok"]).axes[0].get_title() == "plain"
 
 
 def test_perplexities_over_steps_are_drawn(frame, nothing_left_open):

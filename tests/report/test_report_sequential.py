@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import report
-from report.sequential import COLUMNS, METER, final_accuracies
+from report.sequential.results import COLUMNS, METER, final_accuracies
 
 PUBLISHED = "sequence,model,measure,penalty,strength,accuracy,half_width\nstrange,mlp,mas,plain,3,0.84,0.01\n"
 

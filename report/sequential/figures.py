@@ -3,29 +3,23 @@
 import numpy as np
 import pandas as pd
 
-from report.columns import parts
-from report.drawing import choose, label_outside, logarithmic, of_one_run, share_legend
-from report.figures import draw_matrix
-from report.intervals import student_t
-from report.sequential import ENDS, PROTECTION, WHERE, best_strengths, final_accuracies
-from report.style import DASHES, INK, house_style, legend_height, panels, style
+from report.drawing.axes import label_outside, legend_height, logarithmic, panels, share_legend, whole_numbers
+from report.drawing.matrix import draw_matrix
+from report.drawing.meters import PENALTIES, draw_meters
+from report.drawing.style import DASHES, INK, house_style, style
+from report.sequential.results import ENDS, PROTECTION, WHERE, best_strengths, final_accuracies
+from report.statistics.intervals import student_t
+from report.tables.columns import choose, of_one_run, parts
 
 ENDS_LOOK = {
     "joint": {"color": INK["black"], "linestyle": DASHES["dotted"], "label": "all tasks at once"},
     "none": {"color": INK["grey"], "linestyle": DASHES["dotted"], "label": "no protection"},
-}
-PENALTIES = {
-    "plain": {"color": INK["vermillion"], "linestyle": DASHES["solid"], "marker": "o"},
-    "stabilized": {"color": INK["blue"], "linestyle": DASHES["dashed"], "marker": "s"},
-    "decoupled": {"color": INK["green"], "linestyle": DASHES["dotted"], "marker": "^"},
 }
 METERS = {
     "ewc_largest": "largest rate · λ · Ω",
     "ewc_percentile": "99.9th percentile of rate · λ · Ω",
     "ewc_penalty_ratio": "penalty's gradient / task's",
 }
-LIMITS = {"ewc_largest": (1, 2), "ewc_percentile": (1, 2)}
-"""Where a weight begins to jump over its anchor, and to move away from it."""
 STRENGTH = "strength λ of (λ/2) Σ Ω (w − w*)²"
 HIGHEST = 1e3
 """Where the vertical axis of an explosion ends."""
@@ -174,49 +168,6 @@ def stability_trace(frame, chosen=None):
     return figure
 
 
-def draw_meters(chosen, meters, over, below):
-    """Draw what the meter of the penalty showed; `stability_trace` says how.
-
-    Args:
-        chosen: list of ((measure, penalty, strength), DataFrame of rows, one a seed and value of `over`).
-        meters: dict of column to its name in titles, a column of panels each.
-        over: str. The column along the horizontal axis; whole numbers.
-        below: str. The label of that axis.
-
-    Returns:
-        Figure.
-    """
-    penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
-    width = 8.4
-    size = (width, 0.5 + 1.9 * len(penalties) + legend_height(len({name[0] for name, _ in chosen}), width))
-    figure, axes = panels(len(penalties), len(meters), size, sharex=True, sharey="col")
-    for line, penalty in zip(axes, penalties, strict=True):
-        for axis, (column, what) in zip(line, meters.items(), strict=True):
-            for (measure, of, _), cells in sorted(chosen, key=lambda item: item[0][0]):
-                if of == penalty:
-                    _trace(axis, cells, measure, column, over)
-            for limit in LIMITS.get(column, ()):
-                axis.axhline(limit, color="#444444", linestyle="--", linewidth=0.8, zorder=1)
-            if column == "ewc_task_left":
-                axis.set_ylim(0, 1.05)
-            else:
-                axis.set_yscale("log")
-            axis.set_title(f"{penalty}: {what}")
-    label_outside(axes, below, "")
-    _whole_numbers(axes[0, 0].xaxis)
-    share_legend(figure, axes)
-    return figure
-
-
-def _trace(axis, cells, measure, column, over):
-    values = cells[column].where(np.isfinite(cells[column]) & (cells[column] > 0))  # a logarithmic axis knows no 0
-    by_place = values.groupby(cells[over])
-    median = by_place.median()
-    every = max(1, len(median) // 8)
-    axis.plot(median.index, median, label=measure, markevery=every, **style(measure))
-    axis.fill_between(median.index, by_place.min(), by_place.max(), color=style(measure)["color"], alpha=0.15, lw=0)
-
-
 @house_style
 def instability(frame):
     """Draw what becomes of a second task where a penalty explodes, or where clipping lets it drown the task.
@@ -245,20 +196,14 @@ def instability(frame):
                 axis.plot(line["epoch"], shown, label=penalty, markevery=max(1, len(line) // 8), **look)
     for axis, column in ((axes[0, 0], "loss"), (axes[1, 0], "distance")):
         finite = frame[column][np.isfinite(frame[column]) & (frame[column] > 0)]
-        logarithmic(axis) if finite.max() < 1e3 * finite.min() else axis.set_yscale("log")
         axis.set_ylim(finite.min() / 1.3, min(finite.max(), HIGHEST) * 1.3)
-    _whole_numbers(axes[0, 0].xaxis)
+        logarithmic(axis) if finite.max() < 1e3 * finite.min() else axis.set_yscale("log")
+    whole_numbers(axes[0, 0].xaxis)
     label_outside(axes, "epoch of the second task", "")
     axes[0, 0].set_ylabel("loss on the second task (nats)")
     axes[1, 0].set_ylabel("distance from the anchors")
     share_legend(figure, axes)
     return figure
-
-
-def _whole_numbers(axis):
-    from matplotlib import ticker
-
-    axis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
 def _where(frame):

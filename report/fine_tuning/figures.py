@@ -4,12 +4,22 @@ import textwrap
 
 import numpy as np
 
-from report.columns import parts
-from report.drawing import choose, label_outside, of_one_run, share_legend
-from report.fine_tuning import METHOD, PLAIN, balanced, final, finite, kinds, not_finite, relative, spread
-from report.sequential_figures import PENALTIES, draw_meters
-from report.style import DASHES, INK, colours, house_style, legend_height, panels, style
-from report.wording import count
+from report.drawing.axes import label_outside, legend_height, logarithmic, panels, share_legend
+from report.drawing.meters import PENALTIES, draw_meters
+from report.drawing.style import DASHES, INK, colours, house_style, style
+from report.fine_tuning.results import (
+    METHOD,
+    PLAIN,
+    balanced,
+    final,
+    finite,
+    importance_by_layer_kind,
+    kinds,
+    not_finite,
+    relative,
+)
+from report.statistics.words import count
+from report.tables.columns import choose, of_one_run, parts
 
 PLAIN_LOOK = {"color": INK["grey"], "linestyle": DASHES["dashed"], "marker": "", "label": "plain fine-tuning, by step"}
 START_LOOK = {"color": INK["grey"], "linestyle": "none", "marker": "o", "markersize": 6, "label": "pretrained"}
@@ -25,7 +35,7 @@ SPREAD = {
 
 
 @house_style
-def frontiers(frame, measures=None, highest=None):
+def plot_frontiers(frame, measures=None, highest=None):
     """Draw what is forgotten of the old text against what is learnt of the new one: down and left is better.
 
     Panels are penalties. A line joins a measure's runs after the last step, from the weakest to the strongest penalty;
@@ -58,7 +68,7 @@ def frontiers(frame, measures=None, highest=None):
         _path(axis, plain, "step", PLAIN_LOOK)
         _start(axis, frame)
         axis.set_title("\n".join([penalty, *textwrap.wrap(_exploded(part), 44)]))
-    _logarithmic(axes[0, 0], "xy")
+    logarithmic(axes[0, 0], "xy")
     if highest is not None:
         axes[0, 0].set_ylim(top=highest)
     label_outside(axes, _label(frame, "new"), _label(frame, "old"))
@@ -121,20 +131,6 @@ def _label(frame, text):
     return f"perplexity of the {text} text ({frame[f'{text}_text'].iloc[0]})"
 
 
-def _logarithmic(axis, which):
-    """Make axes logarithmic, with ticks written as plain numbers, also where they span less than a power of ten."""
-    from matplotlib import ticker
-
-    for name in which:
-        along = getattr(axis, f"{name}axis")
-        getattr(axis, f"set_{name}scale")("log")
-        low, high = along.get_view_interval()
-        subs = (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)
-        along.set_major_locator(ticker.LogLocator(subs=subs) if high > 3 * low else ticker.MaxNLocator(5))
-        along.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        along.set_minor_locator(ticker.NullLocator())
-
-
 @house_style
 def perplexity_over_steps(frame, chosen=None):
     """Draw the perplexities of both texts over the steps of fine-tuning.
@@ -171,7 +167,7 @@ def perplexity_over_steps(frame, chosen=None):
         row[0].set_ylabel("perplexity")
         row[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, handlelength=3.2)
     for axis in axes[0]:
-        _logarithmic(axis, "y")
+        logarithmic(axis, "y")
     label_outside(axes, "step of fine-tuning", "perplexity")
     figure.suptitle(heading, fontsize=8)
     return figure
@@ -262,7 +258,7 @@ def importance_spread(importances, measures=None):
     importances = choose(importances, {"measure": measures})
     measures = list(measures or sorted(importances["measure"].unique()))
     averaged = relative(importances).groupby(["kind", "measure", "variable"])[list(SPREAD)].mean().reset_index()
-    bars = spread(importances).set_index(["kind", "measure"])
+    bars = importance_by_layer_kind(importances).set_index(["kind", "measure"])
     found = kinds(importances)
     size = (1.7 + 1.8 * len(found), 1.3 + 0.3 * len(measures))
     figure, axes = panels(1, len(found), size, sharex=True, sharey=True)

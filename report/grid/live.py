@@ -4,7 +4,7 @@ import io
 import time
 import uuid
 
-from report.drawing import curves
+from report.grid.curves import curves
 
 
 class Live:

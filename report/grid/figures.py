@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from report.blocking import groups
-from report.columns import FACETS, LABELS, parts, same, title, varying
-from report.drawing import label_outside, share_legend
-from report.inference import chain
-from report.intervals import student_t
-from report.scoring import DIRECTIONS, SCORES, scored
-from report.style import colours, house_style, legend_height, panels, style
+from report.drawing.axes import label_outside, legend_height, panels, share_legend
+from report.drawing.matrix import draw_matrix
+from report.drawing.style import colours, house_style, style
+from report.grid.blocks import groups
+from report.grid.scores import DIRECTIONS, SCORES, scored
+from report.statistics.intervals import student_t
+from report.statistics.tests import chain
+from report.tables.columns import FACETS, LABELS, parts, same, title, varying
 
 EVERYTHING = ("task", "model", "level")
 
@@ -25,7 +26,7 @@ def heatmap(frame, score="area", by=EVERYTHING, epoch=None):
 
     Args:
         frame: DataFrame of `report.read` or `report.scores`.
-        score: str. One of `report.scoring.SCORES`.
+        score: str. One of `report.grid.scores.SCORES`.
         by: list of str. What makes a column, as in `report.order`.
         epoch: int or None. The checkpoint. Defaults to each run's last.
 
@@ -75,26 +76,6 @@ def _first(blocks, sign):
     return [blocks.columns[place] for place, rank in zip(order, ranks, strict=True) if rank == ranks[0]]
 
 
-def draw_matrix(axis, values, limits, palette):
-    """Draw a matrix as coloured cells with their numbers; missing ones are dashes on white."""
-    import seaborn as sns
-
-    options = {"vmin": limits[0], "vmax": limits[1], "cmap": palette, "cbar": False, "linewidths": 0.5}
-    sns.heatmap(values.fillna(np.mean(limits)), mask=values.isna(), ax=axis, **options)
-    shades = axis.collections[0].cmap((values.to_numpy() - limits[0]) / (limits[1] - limits[0]))
-    brightness = shades[..., :3] @ [0.299, 0.587, 0.114]
-    for (row, column), value in np.ndenumerate(values.to_numpy()):
-        text, ink = ("–", "black") if np.isnan(value) else (f"{value:.2f}", "white")
-        ink = "black" if np.isnan(value) or brightness[row, column] > 0.5 else ink
-        axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=7)
-    axis.tick_params(length=0)
-    axis.set(xlabel="", ylabel="")
-    axis.grid(False)
-    axis.set_yticks(np.arange(len(values)) + 0.5, [str(name).replace("\n", " ") for name in values.index], rotation=0)
-    tilt = 0 if max(len(line) for name in values.columns for line in str(name).split("\n")) <= 11 else 90
-    axis.set_xticks(np.arange(values.shape[1]) + 0.5, values.columns, rotation=tilt)
-
-
 @house_style
 def over_epochs(frame, score="area"):
     """Show how the order of the measures moves as training goes on.
@@ -104,7 +85,7 @@ def over_epochs(frame, score="area"):
 
     Args:
         frame: DataFrame of `report.read` or `report.scores`.
-        score: str. One of `report.scoring.SCORES`.
+        score: str. One of `report.grid.scores.SCORES`.
 
     Returns:
         Figure.
@@ -155,7 +136,7 @@ def rank_correlation(frame, between="measures", score="area"):
         frame: DataFrame of `report.read` or `report.scores`.
         between: str. "measures": do two measures do well on the same networks, checkpoints and levels? "settings": do
             two settings (task, model and level, at the last checkpoint) put the measures in the same order?
-        score: str. One of `report.scoring.SCORES`.
+        score: str. One of `report.grid.scores.SCORES`.
 
     Returns:
         DataFrame, square, -1 to 1; missing for fewer than 3 values in common or where nothing varies.
@@ -173,7 +154,7 @@ def rank_correlation(frame, between="measures", score="area"):
 
 
 @house_style
-def agreement(frame, between="measures", score="area"):
+def rank_agreement(frame, between="measures", score="area"):
     """Show who agrees with whom: the matrix of `rank_correlation`, whose arguments these are.
 
     Returns:

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pandas as pd
 
-from report.columns import parts
-from report.inference import hodges_lehmann, holm, wilcoxon
-from report.intervals import paired_t, student_t
-from report.reading import once, require, settings_of, tables
+from report.statistics.intervals import paired_t, student_t
+from report.statistics.tests import hodges_lehmann, holm, wilcoxon
+from report.tables.columns import parts
+from report.tables.reading import once, require, settings_of, tables
 
 WHERE = ["run", "sequence", "model", "protocol"]
 PROTECTION = ["measure", "penalty", "strength"]

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from report import wording
-from report.blocking import groups
-from report.columns import CELL
-from report.inference import (
+from report.grid import sentences as wording
+from report.grid.blocks import groups
+from report.grid.scores import SCORES, count_flags, scored
+from report.statistics.intervals import student_t
+from report.statistics.tests import (
     chain,
     direction,
     friedman,
@@ -20,9 +21,8 @@ from report.inference import (
     rank_stability,
     sign_test,
     wilcoxon,
-)  # fmt: skip
-from report.intervals import student_t
-from report.scoring import SCORES, count_flags, scored
+)
+from report.tables.columns import CELL
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def order(
 
     Args:
         frame: DataFrame of `report.read` or of `report.scores`.
-        by: list of str. What is ordered apart: of `report.columns.FACETS`, "epoch" and "run". What is not in it is
-            averaged within each network, except reduction, scope and fill, which are always kept apart.
+        by: list of str. What is ordered apart: of `report.tables.columns.FACETS`, "epoch" and "run". What is not in
+            it is averaged within each network, except reduction, scope and fill, which are always kept apart.
         score: str. "area", "accuracy_area", "tolerance" or "accuracy_tolerance".
         epoch: int or None. The checkpoint. Defaults, unless "epoch" is in `by`, to the last of the runs; where these
             differ, to the one at which most networks are, of equally many the latest.

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from report.columns import last, parts, title, varying
-from report.drawing import choose
-from report.figures import draw_matrix
-from report.intervals import student_t
-from report.networks import at_one_checkpoint, by_network, name_networks, once_each
-from report.reading import about, find, has_rows, numeric, or_skip, parse, require
-from report.style import colours, house_style, panels
+from report.drawing.axes import panels
+from report.drawing.matrix import draw_matrix
+from report.drawing.style import colours, house_style
+from report.statistics.intervals import student_t
+from report.tables.columns import choose, last_checkpoint, parts, title, varying
+from report.tables.networks import at_one_checkpoint, by_network, name_networks, once_each
+from report.tables.reading import about, has_rows, numeric, parse, read_each, require
 
 WHERE = ["task", "model", "level", "reduction", "scope"]
 PAIR = ["run", "seed", "epoch", *WHERE, "measure", "other"]
@@ -42,10 +42,7 @@ def read_agreement(paths):
         table = table.reindex(columns=[*COLUMNS, "network"])
         return numeric(table, ["seed", "epoch", "groups", "spearman"], file), beside
 
-    found = list(filter(None, (or_skip(read_one, file, strict) for file, strict in find(paths).items())))
-    if not found:
-        raise ValueError(f"Expected the agreement of measures in {paths}, found none. Name the files to see why.")
-    frames, abouts = zip(*found, strict=True)
+    frames, abouts = zip(*read_each(read_one, paths, "the agreement of measures"), strict=True)
     frame = pd.concat(name_networks(frames, abouts), ignore_index=True).drop_duplicates()
     turned = frame.rename(columns={"measure": "other", "other": "measure"})[frame.columns]
     both = pd.concat([frame, turned], ignore_index=True)
@@ -58,7 +55,7 @@ def read_agreement(paths):
     return both
 
 
-def against(frame, measure="deletion", epoch=None):
+def agreement_with(frame, measure="deletion", epoch=None):
     """Say how well every measure's scores agree with one measure's; with `deletion`, the true rise of the loss.
 
     Args:
@@ -84,8 +81,8 @@ def against(frame, measure="deletion", epoch=None):
 
 
 @house_style
-def truth(frame, measure="deletion", level=None, epoch=None):
-    """Draw `against` at one level, of units if it is not said: a point for each measure with its 95 % interval.
+def plot_agreement_with(frame, measure="deletion", level=None, epoch=None):
+    """Draw `agreement_with` at one level, of units if it is not said: a point for each measure with its 95 % interval.
 
     Columns are tasks, models (and reductions); within each, filled points correlate within layers, hollow ones over
     the whole network. The measure that agrees best within layers, averaged over columns, stands on top.
@@ -94,7 +91,7 @@ def truth(frame, measure="deletion", level=None, epoch=None):
         Figure.
     """
     level = level or ("unit" if "unit" in set(frame["level"]) else "hidden_unit")
-    found = choose(against(frame, measure, epoch), {"level": [level]})
+    found = choose(agreement_with(frame, measure, epoch), {"level": [level]})
     within = found[found["scope"] == "layer"] if "layer" in set(found["scope"]) else found
     order = within.groupby("measure")["spearman"].mean().sort_values(na_position="first").index
     names = varying(found, ["task", "model", "reduction"]) or ["task", "model"]
@@ -128,7 +125,7 @@ def _points(axis, points, scope):
 
 
 @house_style
-def alike(frame, level="weight", scope="layer", epoch=None):
+def agreement_matrix(frame, level="weight", scope="layer", epoch=None):
     """Draw how far the scores of every two measures agree at one level: their mean rank correlation over networks.
 
     Args:
@@ -166,6 +163,6 @@ def _seriated(means):
 
 def _at(frame, epoch):
     """Select a checkpoint; a network that two runs hold counts once."""
-    frame = last(frame) if epoch is None else choose(frame, {"epoch": [epoch]})
+    frame = last_checkpoint(frame) if epoch is None else choose(frame, {"epoch": [epoch]})
     frame = by_network(frame, (*PAIR[2:3], *WHERE[2:], *PAIR[-2:]), "spearman")
     return pd.concat([once_each(at_one_checkpoint(part)) for _, part in parts(frame, WHERE)])

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from report.columns import FACETS, LABELS, complete, parts, title, varying
-from report.intervals import half_width
-from report.networks import by_network, once_each
-from report.style import house_style, legend_below, legend_height, panels, style
+from report.drawing.axes import label_outside, legend_height, logarithmic, panels, share_legend
+from report.drawing.style import house_style, style
+from report.statistics.intervals import half_width
+from report.tables.columns import FACETS, LABELS, choose, complete, parts, title, varying
+from report.tables.networks import by_network, once_each
 
 WIDE = 20
 """From this ratio of the largest to the smallest mean loss on, the vertical axis is logarithmic."""
@@ -55,45 +56,6 @@ def curves(frame, levels=None, epochs=None, metric="validation_loss", measures=N
     return figure
 
 
-def choose(frame, wanted):
-    """Keep the rows whose columns hold wanted values.
-
-    Args:
-        frame: DataFrame.
-        wanted: dict of column name to list of values, or to None for all.
-
-    Raises:
-        ValueError: a value does not occur, or no row is left.
-    """
-    for name, values in wanted.items():
-        if values is None:
-            continue
-        known = frame[name].dropna().unique()
-        unknown = [value for value in values if value not in known]
-        if unknown:
-            kind = f"{name.removesuffix('y')}ies" if name.endswith("y") else f"{name}s"
-            raise ValueError(f"Expected {kind} among {', '.join(map(str, sorted(known)))}, received {unknown}.")
-        frame = frame[frame[name].isin(values)]
-    if frame.empty:
-        raise ValueError("Expected at least one row to draw, received none. Choose other rows, or wait for the run.")
-    return frame
-
-
-def of_one_run(frame):
-    """Return the first row of a frame, as what names the run that all its rows are of.
-
-    Raises:
-        ValueError: rows of several runs, or none.
-    """
-    runs = frame["run"].unique()
-    if len(runs) != 1:
-        raise ValueError(
-            f"Expected rows of one run, received {len(runs)} ({', '.join(map(str, runs[:5]))}). Choose one: "
-            "frame[frame['run'] == name]."
-        )
-    return frame.iloc[0]
-
-
 def summarise(frame, metric):
     """Average a metric over networks.
 
@@ -134,22 +96,12 @@ def _set_limits(axis, means, metric):
     seen, centre = seen[np.isfinite(seen)], means["mean"][means["mean"] > 0]
     low, high = (seen.min(), seen.max()) if len(seen) else (0.0, 1.0)
     if metric == "validation_loss" and len(centre) and centre.max() > WIDE * centre.min() and low > 0:
-        logarithmic(axis)
         axis.set_ylim(max(low, centre.min() / 2) / 1.1, high * 1.1)
+        logarithmic(axis)
     else:
         margin = 0.05 * (high - low) or 0.05
         axis.set_ylim(low - margin, high + margin)
     axis.set_xlim(means["threshold"].min() - 0.02, means["threshold"].max() + 0.02)
-
-
-def logarithmic(axis):
-    """Make the vertical axis logarithmic, with ticks written as plain numbers at 1, 2 and 5 times powers of ten."""
-    from matplotlib import ticker
-
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _panel(axis, part, measures):
@@ -172,21 +124,3 @@ def metric_label(frame, metric):
     if not regression:
         return LABELS[metric]
     return "validation loss" if metric == "validation_loss" else "mean absolute error"
-
-
-def label_outside(axes, below, beside):
-    """Label the lowest and the leftmost of an array (rows, columns) of axes that share theirs."""
-    for axis in axes[-1]:
-        axis.set_xlabel(below)
-    for axis in axes[:, 0]:
-        axis.set_ylabel(beside)
-
-
-def share_legend(figure, axes, last=("chance",)):
-    """Put every label that occurs in an array of axes into one legend below them, those that begin as `last` last."""
-    entries = {}
-    for axis in axes.flat:
-        lines, labels = axis.get_legend_handles_labels()
-        entries.update(zip(labels, lines, strict=True))
-    order = sorted(entries, key=lambda label: label.startswith(last))
-    legend_below(figure, {label: entries[label] for label in order}, figure.get_figwidth())
