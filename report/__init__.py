@@ -29,8 +29,17 @@ from report.fine_tuning.results import (
     read_fine_tuning,
     read_importances,
 )
-from report.grid.curves import curves
-from report.grid.figures import critical_difference, heatmap, over_epochs, rank_agreement
+from report.grid.curves import curve_means, curves
+from report.grid.figures import (
+    critical_difference,
+    epoch_means,
+    heatmap,
+    over_epochs,
+    placings,
+    rank_agreement,
+    rank_correlation,
+    setting_means,
+)
 from report.grid.live import Live
 from report.grid.ordering import Ordering, order
 from report.grid.scores import scores
@@ -53,7 +62,9 @@ __all__ = [
     "best_strengths",
     "compare_best",
     "critical_difference",
+    "curve_means",
     "curves",
+    "epoch_means",
     "frontier",
     "heatmap",
     "importance_by_layer_kind",
@@ -67,10 +78,12 @@ __all__ = [
     "order",
     "over_epochs",
     "perplexity_over_steps",
+    "placings",
     "plot_agreement_with",
     "plot_frontiers",
     "power",
     "rank_agreement",
+    "rank_correlation",
     "read",
     "read_agreement",
     "read_fine_tuning",
@@ -80,6 +93,7 @@ __all__ = [
     "runs",
     "save",
     "scores",
+    "setting_means",
     "stability_trace",
     "strength_curves",
     "style",

@@ -3,16 +3,27 @@
 import numpy as np
 
 
-def draw_matrix(axis, values, limits, palette):
-    """Draw a matrix as coloured cells with their numbers; missing ones are dashes on white."""
+def draw_matrix(axis, values, limits, palette, form="{:.2f}", shades=None):
+    """Draw a matrix as coloured cells with their numbers; missing ones are dashes on white.
+
+    Args:
+        axis: Axes.
+        values: DataFrame.
+        limits: (float, float). The values at the ends of the palette.
+        palette: str. A colormap of Matplotlib.
+        form: str. How a number is written.
+        shades: DataFrame of the same shape, from 0 to 1, or None. Where a cell's colour lies in the palette, if not its
+            value says so.
+    """
     import seaborn as sns
 
+    numbers, limits = (values, limits) if shades is None else (shades, (0, 1))
     options = {"vmin": limits[0], "vmax": limits[1], "cmap": palette, "cbar": False, "linewidths": 0.5}
-    sns.heatmap(values.fillna(np.mean(limits)), mask=values.isna(), ax=axis, **options)
-    shades = axis.collections[0].cmap((values.to_numpy() - limits[0]) / (limits[1] - limits[0]))
+    sns.heatmap(numbers.fillna(np.mean(limits)), mask=numbers.isna(), ax=axis, **options)
+    shades = axis.collections[0].cmap((numbers.to_numpy() - limits[0]) / (limits[1] - limits[0]))
     brightness = shades[..., :3] @ [0.299, 0.587, 0.114]
     for (row, column), value in np.ndenumerate(values.to_numpy()):
-        text, ink = ("–", "black") if np.isnan(value) else (f"{value:.2f}", "white")
+        text, ink = ("–", "black") if np.isnan(value) else (form.format(value), "white")
         ink = "black" if np.isnan(value) or brightness[row, column] > 0.5 else ink
         axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=7)
     axis.tick_params(length=0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from report.drawing.axes import label_outside, legend_height, panels, share_legend, whole_numbers
+from report.drawing.axes import entitle, label_outside, legend_height, panels, share_legend, whole_numbers
 from report.drawing.style import DASHES, INK, style
 
 PENALTIES = {
@@ -10,11 +10,14 @@ PENALTIES = {
     "stabilized": {"color": INK["blue"], "linestyle": DASHES["dashed"], "marker": "s"},
     "decoupled": {"color": INK["green"], "linestyle": DASHES["dotted"], "marker": "^"},
 }
-LIMITS = {"ewc_largest": (1, 2), "ewc_percentile": (1, 2)}
-"""Where a weight begins to jump over its anchor, and to move away from it."""
+LIMITS = {1: ((0, (4, 2)), "1: jumps over its anchor"), 2: ((0, (1, 1.5)), "2: moves away from its anchor")}
+"""Where a weight begins to do what, with plain gradient descent and the plain penalty, and how the line looks."""
+
+LIMITED = ("ewc_largest", "ewc_percentile")
+"""What those limits are of."""
 
 
-def draw_meters(chosen, meters, over, below):
+def draw_meters(chosen, meters, over, below, about, ax=None):
     """Draw what the meter of the penalty showed; `stability_trace` says how.
 
     Args:
@@ -22,21 +25,23 @@ def draw_meters(chosen, meters, over, below):
         meters: dict of column to its name in titles, a column of panels each.
         over: str. The column along the horizontal axis; whole numbers.
         below: str. The label of that axis.
+        about: str. The title.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure.
     """
     penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
     width = 8.4
-    size = (width, 0.5 + 1.9 * len(penalties) + legend_height(len({name[0] for name, _ in chosen}), width))
-    figure, axes = panels(len(penalties), len(meters), size, sharex=True, sharey="col")
+    size = (width, 0.5 + 1.9 * len(penalties) + legend_height(len({name[0] for name, _ in chosen}) + 2, width))
+    figure, axes = panels(len(penalties), len(meters), size, ax, sharex=True, sharey="col")
     for line, penalty in zip(axes, penalties, strict=True):
         for axis, (column, what) in zip(line, meters.items(), strict=True):
             for (measure, of, _), cells in sorted(chosen, key=lambda item: item[0][0]):
                 if of == penalty:
                     _trace(axis, cells, measure, column, over)
-            for limit in LIMITS.get(column, ()):
-                axis.axhline(limit, color="#444444", linestyle="--", linewidth=0.8, zorder=1)
+            for limit, (dash, label) in LIMITS.items() if column in LIMITED else ():
+                axis.axhline(limit, color="#444444", linestyle=dash, linewidth=0.9, zorder=1, label=label)
             if column == "ewc_task_left":
                 axis.set_ylim(0, 1.05)
             else:
@@ -44,7 +49,10 @@ def draw_meters(chosen, meters, over, below):
             axis.set_title(f"{penalty}: {what}")
     label_outside(axes, below, "")
     whole_numbers(axes[0, 0].xaxis)
-    share_legend(figure, axes)
+    seeds = max((cells["seed"].nunique() for _, cells in chosen), default=0)
+    around = f"median of {seeds} seeds; bands: from the least to the most" if seeds > 1 else "one seed"
+    entitle(figure, axes, f"{about}: {around}", ax)
+    share_legend(figure, axes, ax, last=("1:", "2:"))
     return figure
 
 

@@ -50,6 +50,12 @@ STYLES = {
 }
 """Colour, line and marker of the known measures; no two agree in all three."""
 
+GREY = {"color": "#C8C8C8", "linestyle": "-", "marker": "", "linewidth": 0.7, "zorder": 1.5}
+"""The look of measures that are there for comparison alone."""
+
+OTHERS = "grey: the other measures"
+"""What a title says where some lines have that look."""
+
 RULES = {
     "font.size": 8,
     "axes.titlesize": 8,

@@ -20,6 +20,7 @@ from report.statistics.tests import (
     mean_ranks,
     rank_stability,
     sign_test,
+    smallest_p,
     wilcoxon,
 )
 from report.tables.columns import CELL
@@ -64,9 +65,11 @@ class Ordering:
 
     @property
     def told_apart(self):
-        """Which groups of `tests` have two measures, two blocks and any difference between ranks: Series of bool."""
+        """Which groups of `tests` differ, with enough blocks for a test to tell two measures apart: Series of bool."""
         tests = self.tests.reindex(columns=[*self.tests.columns, *({"chi2"} - set(self.tests.columns))])
-        return (tests["blocks"] > 1) & (tests["measures"] > 1) & (tests["chi2"] > 0)
+        pairs = tests["measures"] * (tests["measures"] - 1) // 2
+        least = [smallest_p(*sizes) for sizes in zip(tests["blocks"], pairs, strict=True)]
+        return (tests["measures"] > 1) & (tests["chi2"] > 0) & (np.array(least) <= self.alpha)
 
     @property
     def drawable(self):

@@ -9,3 +9,8 @@ def p_value(p):
 def count(number, kind):
     """Write a number of things, as in "1 network" or "20 networks"."""
     return f"{number} {kind.removesuffix('s') if number == 1 else kind}"
+
+
+def span(low, high, kind):
+    """Write how many there are at least and at most, as in "5 to 30 networks"."""
+    return count(high, kind) if low == high else f"{low} to {count(high, kind)}"

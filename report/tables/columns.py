@@ -34,6 +34,9 @@ MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan}
 LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "layer"]
 """From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""
 
+CONTROLS = ["random", "inverse_magnitude"]
+"""Measures that others are held against: what knows nothing, and what is wrong on purpose."""
+
 LABELS = {
     "threshold": "fraction of weights replaced",
     "validation_loss": "validation loss (nats)",
@@ -138,6 +141,21 @@ def measures_in(names, frame):
     """Keep the measures among `names` that occur in a frame; all that occur, if none does or `names` is None."""
     there = set(frame["measure"])
     return [name for name in names or () if name in there] or sorted(there)
+
+
+def first_and_controls(measures, most=10):
+    """Of many measures, the best first, choose the first ones and the controls; all, if these are about as many.
+
+    Example:
+        >>> first_and_controls(["obd", "magnitude", "fisher", "mas", "random"], most=1)
+        ['obd', 'random']
+    """
+    measures = list(measures)
+    return (
+        measures
+        if len(measures) <= most + len(CONTROLS)
+        else [name for place, name in enumerate(measures) if place < most or name in CONTROLS]
+    )
 
 
 def runs(frame):

@@ -335,10 +335,12 @@ def test_the_trace_of_the_meter(frame, nothing_left_open):
     assert [axis.get_title() for axis in figure.axes[:2]] == [f"plain: {what}" for what in list(METERS.values())[:2]]
     line = labelled(figure.axes[0])["fisher"]
     assert list(line.get_xdata()) == [10, 20] and line.get_ydata() == pytest.approx([1, 2])
-    assert figure.get_suptitle().endswith("λ = 10")
+    assert "λ = 10: median of 3 seeds" in figure.get_suptitle()
     assert {line.get_ydata()[0] for line in figure.axes[0].get_lines()[1:]} == {1, 2}
     only = report.meter_trace(frame, strength=1.0, measures=["uniform"], penalties=["stabilized"])
-    assert len(only.axes) == len(METERS) and set(labelled(only.axes[0])) == {"uniform"}
+    assert len(only.axes) == len(METERS) and {name for name in labelled(only.axes[0]) if name[0] not in "12"} == {
+        "uniform"
+    }
     with pytest.raises(ValueError, match=r"strengths among 1.0, 10.0, received"):
         report.meter_trace(frame, strength=3.0)
     with pytest.raises(ValueError, match="penalties among"):
@@ -355,7 +357,7 @@ def test_the_spread_of_importances_is_drawn(nothing_left_open):
     figure = report.importance_spread(variables())
     assert apart(figure) and [axis.get_title() for axis in figure.axes] == ["embedding", "dense"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["uniform", "fisher"]
-    assert figure.axes[0].get_xscale() == "log" and figure.axes[1].get_xlabel() == "importance / mean over the model"
+    assert figure.axes[0].get_xscale() == "log" and figure.axes[1].get_xlabel() == "importance / model's mean"
     drawn = {(round(float(x), 6), float(y)) for line in figure.axes[1].get_lines()[:-1]
              for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}  # fmt: skip
     assert {(2, 1), (1, 1), (1, 0)} <= drawn  # the bias without importance has no place
