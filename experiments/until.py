@@ -38,7 +38,7 @@ def told(folder, run):
     path = path if path.exists() else path.with_suffix("")
     try:
         with warnings.catch_warnings(action="ignore"):  # of what is wrong with the file, the status tells
-            count, pairs = settled(report.last(report.read(path)))
+            count, pairs = settled(report.last_checkpoint(report.read(path)))
     except (OSError, ValueError):
         return ""
     return f"{count} of {pairs}" if pairs else ""

@@ -1,1 +1,1 @@
-"""What orderings rest on beside the tests of a fixed size: evidence under looks, Bayesian equivalence, matrices."""
+"""Tests and intervals: pure functions of arrays."""

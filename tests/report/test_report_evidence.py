@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as arrays
 from scipy import integrate
 
 import report
-from report.inference import sign_test
 from report.statistics.evidence import (
     blocks_to_settle,
     e_holm,
@@ -21,6 +20,8 @@ from report.statistics.evidence import (
     median_sequence,
     sign_evidence,
 )  # fmt: skip
+from report.statistics.tests import sign_test
+from report.tables.columns import REQUIRED
 
 FAST = {"resamples": 19}
 DIFFERENCES = arrays.arrays(float, st.integers(1, 25), elements=st.floats(-1, 1).map(lambda x: round(x, 2)))
@@ -187,7 +188,7 @@ def test_signs_and_signed_ranks_that_disagree_tell_nothing_apart(make_grid):
 
 
 def run_file(folder, frame, **about):
-    columns = [*report.columns.REQUIRED, "status"]
+    columns = [*REQUIRED, "status"]
     path = folder / "run.csv"
     frame[columns].to_csv(path, index=False)
     path.with_suffix(".json").write_text(json.dumps({"settings": {}, "chance_loss": np.log(10), **about}))
@@ -212,7 +213,7 @@ def test_who_reads_a_growing_run_gets_what_may_be_looked_at(make_grid, tmp_path)
     assert "not to be read" not in str(report.order(read, **FAST))
     # A part of the run that a worker still writes is a part of it.
     run_file(tmp_path, frame[frame["seed"] < 5], asked=len(frame))
-    columns = [*report.columns.REQUIRED, "status"]
+    columns = [*REQUIRED, "status"]
     frame.loc[frame["seed"] >= 5, columns].to_csv(tmp_path / "run+seed-5.csv", index=False)
     assert set(report.read(tmp_path)["anytime"]) == {False}
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import report
-from report.blocking import Group
-from report.columns import REQUIRED
-from report.ordering import compare_pairs, order
+from report.grid.blocks import Group
+from report.grid.ordering import compare_pairs, order
+from report.tables.columns import REQUIRED
 
 FAST = {"resamples": 99}
 OFFSETS = {"a": 0.55, "b": 0.5, "c": 0.48}
@@ -77,7 +77,7 @@ def test_networks_that_stand_in_a_second_file_change_nothing(make, tmp_path, cop
     twice = copy not in ("an earlier end", "other levels")
     assert ("networks that several runs hold count once" in found.summary) == twice
     assert order(both, by=[*by, "run"], **FAST).tests["blocks"].tolist().count(9) >= 1
-    pictured = [report.at(f[f["epoch"] == 10], [0, 0.5, 1]).drop(columns="threshold") for f in (one, both)]
+    pictured = [report.at_thresholds(f[f["epoch"] == 10], [0, 0.5, 1]).drop(columns="threshold") for f in (one, both)]
     pd.testing.assert_frame_equal(*pictured)
 
 

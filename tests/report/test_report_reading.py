@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import report
-from report import legacy
-from report.columns import REQUIRED
+from report.tables import legacy
+from report.tables.columns import REQUIRED
 
 
 def test_reads_columns_chance_and_source(make_curve, write):

@@ -3,30 +3,16 @@
 import itertools
 import math
 
-from report.columns import words
-from report.inference import blocks_needed, smallest_p
-from report.scoring import DIRECTIONS, FLAGS, MISSES_CHANCE, SCORES
+from report.grid.scores import DIRECTIONS, FLAGS, MISSES_CHANCE, SCORES
 from report.statistics.evidence import blocks_to_settle, largest_evidence
+from report.statistics.tests import blocks_needed, smallest_p
+from report.statistics.words import count, e_value, p_value
+from report.tables.columns import words
 
 
 def place(where):
     """Say where an ordering holds, as in "on mnist/cnn/unit"; over everything, where nothing was split."""
     return "on " + "/".join(words(name, value) for name, value in where.items()) if where else "overall"
-
-
-def p_value(p):
-    """Write a p-value: three decimals, or "p < 0.001"."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def e_value(e):
-    """Write an e-value: three digits, or "e > 1000"."""
-    return "e > 1000" if e > 1000 else f"e = {e:.3g}"
-
-
-def count(number, kind):
-    """Write a number of things, as in "1 network" or "20 networks"."""
-    return f"{number} {kind.removesuffix('s') if number == 1 else kind}"
 
 
 def of_pair(group, pair, margin, anytime=False):

@@ -4,9 +4,9 @@ import io
 import time
 import uuid
 
-from report.columns import complete, last
-from report.drawing import curves
-from report.ordering import settled
+from report.grid.curves import curves
+from report.grid.ordering import settled
+from report.tables.columns import complete, last_checkpoint
 
 
 class Live:
@@ -65,7 +65,7 @@ class Live:
             return None
         start = time.monotonic()
         figure = curves(self.frame, **self.options)
-        figure.suptitle(progress(self.frame))
+        figure.suptitle("\n".join(filter(None, (figure.get_suptitle(), progress(self.frame)))), fontsize=8)
         if in_notebook():
             self._show(figure)
         took = time.monotonic() - start
@@ -86,7 +86,7 @@ class Live:
 
 def progress(frame):
     """Say how many pairs of measures are settled: a sentence for a running grid."""
-    rows = last(complete(frame))
+    rows = last_checkpoint(complete(frame))
     count, pairs = settled(rows)
     networks = rows["seed"].nunique()
     return f"{count} of {pairs} pairs settled" if pairs else f"{networks} network{'s' * (networks != 1)}: no pairs yet"

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from report.blocking import groups
-from report.ordering import SETTLED, compare_pairs
+from report.grid.blocks import groups
+from report.grid.ordering import SETTLED, compare_pairs
 
 
 def settling(frame, by=("task", "model", "level"), score="area", *, epoch=None, margin=0.01, alpha=0.05):

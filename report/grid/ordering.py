@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from report import wording
-from report.blocking import groups
-from report.columns import CELL
-from report.inference import (
+from report.grid import sentences as wording
+from report.grid.blocks import groups
+from report.grid.scores import SCORES, count_flags, scored
+from report.statistics.evidence import e_holm, equality_evidence, largest_evidence, median_sequence, sign_evidence
+from report.statistics.intervals import student_t
+from report.statistics.tests import (
     chain,
     direction,
     friedman,
@@ -19,11 +21,10 @@ from report.inference import (
     mean_ranks,
     rank_stability,
     sign_test,
+    smallest_p,
     wilcoxon,
-)  # fmt: skip
-from report.intervals import student_t
-from report.scoring import SCORES, count_flags, scored
-from report.statistics.evidence import e_holm, equality_evidence, median_sequence, sign_evidence
+)
+from report.tables.columns import CELL
 
 SETTLED = ("better", "better, within the margin", "practically equal")
 """The verdicts on a pair that is settled: its measures are told apart, or are practically equal, or both."""
@@ -70,9 +71,12 @@ class Ordering:
 
     @property
     def told_apart(self):
-        """Which groups of `tests` have two measures, two blocks and any difference between ranks: Series of bool."""
+        """Which groups of `tests` differ, with enough blocks for a test to tell two measures apart: Series of bool."""
         tests = self.tests.reindex(columns=[*self.tests.columns, *({"chi2"} - set(self.tests.columns))])
-        return (tests["blocks"] > 1) & (tests["measures"] > 1) & (tests["chi2"] > 0)
+        pairs = tests["measures"] * (tests["measures"] - 1) // 2
+        ways = zip(tests["blocks"], pairs, tests["anytime"], strict=True)
+        least = [_least(blocks, number, anytime) for blocks, number, anytime in ways]
+        return (tests["measures"] > 1) & (tests["chi2"] > 0) & (np.array(least) <= self.alpha)
 
     @property
     def settled(self):
@@ -122,8 +126,8 @@ def order(
 
     Args:
         frame: DataFrame of `report.read` or of `report.scores`.
-        by: list of str. What is ordered apart: of `report.columns.FACETS`, "epoch" and "run". What is not in it is
-            averaged within each network, except reduction, scope and fill, which are always kept apart.
+        by: list of str. What is ordered apart: of `report.tables.columns.FACETS`, "epoch" and "run". What is not in
+            it is averaged within each network, except reduction, scope and fill, which are always kept apart.
         score: str. "area", "accuracy_area", "tolerance" or "accuracy_tolerance".
         epoch: int or None. The checkpoint. Defaults, unless "epoch" is in `by`, to the last of the runs; where these
             differ, to the one at which most networks are, of equally many the latest.
@@ -172,6 +176,11 @@ def order(
         score,
         alpha,
     )
+
+
+def _least(blocks, pairs, anytime):
+    """Return the least level at which one of so many pairs can be told apart."""
+    return 1 / largest_evidence(blocks, max(pairs, 1)) if anytime else smallest_p(blocks, pairs)
 
 
 def settled(frame, by=("task", "model", "level"), score="area", *, epoch=None, margin=0.01, alpha=0.05, anytime=True):
