@@ -3,7 +3,9 @@
 `read` turns CSV files into one frame, and everything else takes that frame: `scores`, `table`, `at_thresholds` and
 `order` compute; `curves`, `Live`, `heatmap`, `over_epochs`, `rank_agreement` and `critical_difference` draw; `save`,
 `latex` and `Album` write; `power` says beforehand how many networks it takes, `settled` and `settling` how far they
-have come. `read_agreement`, `agreement_with`, `plot_agreement_with` and `agreement_matrix` are for the agreement of the
+have come; `posterior` says what is probable, `comparisons` (drawn by `comparison_matrix`) what a pair says by itself,
+`profiles` (`performance_profiles`) how scores are distributed over tasks, and `settled_pairs` draws what is settled.
+`read_agreement`, `agreement_with`, `plot_agreement_with` and `agreement_matrix` are for the agreement of the
 scores themselves; `read_sequential`, `best_strengths`, `reproduced`, `compare_best`, `strength_curves`,
 `accuracy_matrices`, `stability_trace` and `instability` for sequential learning; `read_fine_tuning`,
 `read_importances`, `frontier`, `at_equal_new`, `not_finite`, `importance_by_layer_kind`, `plot_frontiers`,
@@ -30,6 +32,8 @@ from report.fine_tuning.results import (
     read_fine_tuning,
     read_importances,
 )
+from report.grid.comparing import comparisons, posterior, profiles
+from report.grid.comparison_figures import comparison_matrix, performance_profiles, settled_pairs
 from report.grid.curves import curve_means, curves
 from report.grid.figures import (
     critical_difference,
@@ -63,6 +67,8 @@ __all__ = [
     "at_thresholds",
     "best_strengths",
     "compare_best",
+    "comparison_matrix",
+    "comparisons",
     "critical_difference",
     "curve_means",
     "curves",
@@ -79,11 +85,14 @@ __all__ = [
     "not_finite",
     "order",
     "over_epochs",
+    "performance_profiles",
     "perplexity_over_steps",
     "placings",
     "plot_agreement_with",
     "plot_frontiers",
+    "posterior",
     "power",
+    "profiles",
     "rank_agreement",
     "rank_correlation",
     "read",
@@ -97,6 +106,7 @@ __all__ = [
     "scores",
     "setting_means",
     "settled",
+    "settled_pairs",
     "settling",
     "stability_trace",
     "strength_curves",

@@ -275,22 +275,34 @@ def _compared(group, against):
     return [pair for pair in found if against is None or against in pair]
 
 
+def gains(group, score, against=None):
+    """Subtract measures in pairs, the better by the signed ranks first (by the mean, where those say nothing).
+
+    Returns:
+        better, worse: lists of str.
+        gain: array (pairs, blocks). Above 0 where the better one is better.
+    """
+    compared = _compared(group, against)
+    one, other = (group.blocks[[pair[side] for pair in compared]].to_numpy().T for side in (0, 1))
+    gain = SCORES[score] * (other - one)
+    towards = direction(gain)
+    turned = (towards < 0) | ((towards == 0) & (gain.mean(-1).round(12) < 0))
+    gain[turned] *= -1
+    better, worse = ([pair[int(t) ^ side] for pair, t in zip(compared, turned, strict=True)] for side in (0, 1))
+    return better, worse, gain
+
+
 def _pair_count(group, against):
     return max(1, len(_compared(group, against)))
 
 
 def compare_pairs(group, score, options):
-    """Compare pairs of measures, the better by the signed ranks first (by the mean, where those say nothing).
+    """Compare pairs of measures, as `gains` gives them.
 
     Returns:
         list of dict, one for each pair.
     """
-    compared = _compared(group, options["against"])
-    one, other = (group.blocks[[pair[side] for pair in compared]].to_numpy().T for side in (0, 1))
-    gain = SCORES[score] * (other - one)  # (pairs, blocks)
-    towards = direction(gain)
-    turned = (towards < 0) | ((towards == 0) & (gain.mean(-1).round(12) < 0))
-    gain[turned] *= -1
+    better, worse, gain = gains(group, score, options["against"])
     difference, low, high = hodges_lehmann(gain)
     equal = (-options["margin"] <= low) & (high <= options["margin"])
     if options["anytime"]:
@@ -298,8 +310,8 @@ def compare_pairs(group, score, options):
     p, p_sign = wilcoxon(gain), sign_test(gain)
     e, e_equal = sign_evidence(gain), equality_evidence(gain, options["margin"])
     columns = {
-        "better": [pair[turn] for pair, turn in zip(compared, turned.astype(int), strict=True)],
-        "worse": [pair[1 - turn] for pair, turn in zip(compared, turned.astype(int), strict=True)],
+        "better": better,
+        "worse": worse,
         "difference": difference,
         "low": low,
         "high": high,
@@ -315,17 +327,17 @@ def compare_pairs(group, score, options):
         "e_equal": e_equal,
         "e_equal_holm": e_holm(e_equal),
     }
-    better = columns["p_holm"] <= options["alpha"]
+    told = columns["p_holm"] <= options["alpha"]
     if options["anytime"]:
         enough = 1 / options["alpha"]
-        better = (columns["e_holm"] >= enough) & (columns["improvement"] > 0.5)
+        told = (columns["e_holm"] >= enough) & (columns["improvement"] > 0.5)
         equal = columns["e_equal_holm"] >= enough
-    columns["verdict"] = [_verdict(*said) for said in zip(better, equal, strict=True)]
+    columns["verdict"] = [_verdict(*said) for said in zip(told, equal, strict=True)]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _verdict(better, equal):
-    if better:
+def _verdict(told, equal):
+    if told:
         return "better, within the margin" if equal else "better"
     return "practically equal" if equal else "not told apart"
 
