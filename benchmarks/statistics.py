@@ -2,9 +2,9 @@
 
     python -m benchmarks.statistics [--repeats 2000] [--seed 0] [--digits]
 
-Seeded: the same command prints the same numbers. `--digits` trains, too: a run on digits that goes on until every pair
-is settled beside one of 30 networks (some minutes). Each function gives rows, one dict each, so that a test can ask for
-fewer repeats; shares of repeats have a standard error of sqrt(p (1 - p) / repeats).
+Seeded: the same command prints the same numbers. `--digits` trains instead: runs on digits that go on until every pair
+is settled, or there are 30 networks, beside runs of 30 (some minutes). Each function gives rows, one dict each, so that
+a test can ask for fewer repeats; shares of repeats have a standard error of sqrt(p (1 - p) / repeats).
 """
 
 import argparse
@@ -215,19 +215,17 @@ def on_digits(out):
     """Train on digits until every pair is settled, and 30 networks, and compare what is concluded."""
     from experiments import threshold_grid
 
-    asked = {"task": "digits", "measures": ["magnitude", "obd", "fisher", "random"], "levels": ["weight"]}
-    asked |= {"thresholds": 21, "epochs": 10, "every": 10, "batch_size": 32, "out": out, "progress": False}
-    grown = threshold_grid.run(**asked, seeds=range(7), until="settled", limit=30)
-    fixed = threshold_grid.run(**asked, seeds=range(30))
-    fixed.attrs["anytime"] = False
+    asked = {"task": "digits", "levels": ["weight"], "epochs": 10, "every": 10, "batch_size": 32, "progress": False}
     rows = []
-    for frame, way in ((grown, "until settled"), (fixed, "30, fixed beforehand")):
-        found = report.order(frame, resamples=99)
-        chain = found.sentences[0].partition(", ")[2].partition(" by area")[0]
-        settled, pairs = found.settled
-        rows.append(
-            {"run": way, "networks": frame["seed"].nunique(), "order": chain, "settled": f"{settled} of {pairs}"}
-        )
+    for measures in (["magnitude", "fisher", "random"], ["magnitude", "obd", "fisher", "random"]):
+        folder = f"{out}/{len(measures)}"
+        grown = threshold_grid.run(**asked, measures=measures, out=folder, seeds=range(7), until="settled", limit=30)
+        fixed = threshold_grid.run(**asked, measures=measures, out=folder, seeds=range(30))
+        for frame, anytime, way in ((grown, True, "until settled"), (fixed, False, "fixed beforehand")):
+            found = report.order(frame, anytime=anytime, resamples=99)
+            order = found.sentences[0].partition(", ")[2].partition(" by area")[0]
+            about = {"run": way, "networks": frame["seed"].nunique(), "order": order}
+            rows.append(about | {"settled": "{} of {}".format(*found.settled)})
     return rows
 
 
@@ -246,13 +244,13 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeats", type=int, default=2000)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--digits", action="store_true", help="train, too: a run until settled beside 30 networks")
+    options.add_argument("--digits", action="store_true", help="train instead: runs until settled")
     given = options.parse_args()
-    for title, part in PARTS.items():
-        show(f"{title}; {given.repeats} repeats", part(given.repeats, given.seed))
     if given.digits:
         with tempfile.TemporaryDirectory() as out:
-            show("Until settled on digits", on_digits(out))
+            return show("Until settled on digits", on_digits(out))
+    for title, part in PARTS.items():
+        show(f"{title}; {given.repeats} repeats", part(given.repeats, given.seed))
 
 
 def show(title, rows):

@@ -83,7 +83,8 @@ def join(job, only=None):
                     desk.store.expect(begun["asked"])
                     for store in job.stores:
                         store.write_settings()
-                desk.expect()
+                if begun:
+                    desk.expect()
                 lock = next((lock for name in missing if (lock := desk.lock(name)).take(**begun)), None)
                 if lock is None:
                     desk.tidy()

@@ -103,6 +103,7 @@ def test_all_trials_are_done_and_nothing_is_left_behind(tmp_path, way):
     assert (about["key"], about["asked"]) == (KEY, 9)
     before = (tmp_path / "run.json").stat().st_mtime_ns
     way(job)
+    way(Job(tmp_path))
     assert job.trained == list(TRIALS) and (tmp_path / "run.json").stat().st_mtime_ns == before
 
 
