@@ -26,6 +26,7 @@ run: $(READY)
 	    "$$(echo runs/*.csv)" "$$(ls runs/figures | wc -l)"
 
 # make grid TASK=cifar10 MODEL=cnn SEEDS=0,1,2 EPOCHS=25 EVERY=5 BATCH_SIZE=64 MORE='{thresholds: 26, fill: zero}'
+# make grid TASK=mnist SEEDS=0,1,2,3,4,5,6,7 UNTIL=settled LIMIT=40    more networks until every pair is settled
 # make grid NETWORK=my_model.keras X=examples.npz MEASURES=magnitude,obd,wanda    a network that is trained already
 # Safe to start again: only what is missing is computed. One name, one log: runs/<NAME>.log. A name in MORE that is no
 # parameter of the notebook stops it. The shell reads values from the environment, where it takes them as they are.
@@ -34,11 +35,12 @@ SEEDS ?= 0
 OUT ?= data
 NAME ?= grid-$(if $(NETWORK),$(notdir $(basename $(NETWORK))),$(TASK)$(if $(MODEL),-$(MODEL)))
 MORE ?= {}
-export TASK MODEL NETWORK X FOLDS SEEDS OUT MEASURES LEVELS EPOCHS EVERY BATCH_SIZE WORKERS RAY GPUS MORE NAME
+export TASK MODEL NETWORK X FOLDS SEEDS UNTIL LIMIT OUT MEASURES LEVELS EPOCHS EVERY BATCH_SIZE WORKERS RAY GPUS MORE NAME
 GIVEN = -p out "$$OUT" -y "{task: $$TASK, seeds: [$$SEEDS]}" $(if $(MODEL),-p model "$$MODEL") \
     $(if $(NETWORK),-p network "$$NETWORK") $(if $(X),-p x "$$X") $(if $(FOLDS),-y "folds: $$FOLDS") \
     $(if $(MEASURES),-y "measures: [$$MEASURES]") $(if $(LEVELS),-y "levels: [$$LEVELS]") \
     $(if $(EPOCHS),-y "epochs: $$EPOCHS") $(if $(EVERY),-y "every: $$EVERY") \
+    $(if $(UNTIL),-p until "$$UNTIL") $(if $(LIMIT),-y "limit: $$LIMIT") \
     $(if $(BATCH_SIZE),-y "batch_size: $$BATCH_SIZE") $(if $(WORKERS),-y "workers: $$WORKERS") \
     $(if $(RAY),-p workers "ray:$$RAY") $(if $(GPUS),-y "gpus: $$GPUS") -y "$$MORE"
 grid: $(READY)

@@ -5,6 +5,12 @@ import sys
 import experiments
 
 
+def _settled(folder, run):
+    from experiments import until
+
+    return until.told(folder, run)
+
+
 def main(folders):
     """Print the status of all runs in some folders, or their networks, and return the exit status."""
     if folders[:1] == ["networks"]:
@@ -28,6 +34,10 @@ def main(folders):
         except FileNotFoundError as error:
             print(error)
             return 1
+        grids = found["kind"].eq("threshold_grid") & found["state"].ne("cannot be read")
+        found["settled"] = [
+            _settled(folder, run) if grid else "" for run, grid in zip(found["run"], grids, strict=True)
+        ]
         print(found.to_string(index=False, float_format="{:.1f}".format, na_rep="") if len(found) else "No runs yet.")
     return 0
 

@@ -15,6 +15,9 @@ from experiments.protection import CHECKS, STRENGTHS
 DECADES = tuple(float(10.0**power) for power in range(-2, 6))
 """Where an automatic search starts: for importances between those of Fisher and those of Synaptic Intelligence."""
 
+MOST = 33
+"""How many strengths an automatic search tries at most: so many comparisons are allowed for."""
+
 _LIMITS = (1e-9, 1e12)
 _PRECISION, _RATIO = checks.number(above=0), checks.number(above=1)
 _SEEDS = checks.several(checks.whole(0), least=0)
@@ -25,18 +28,21 @@ class Found(NamedTuple):
 
     Attributes:
         strength: float. The one with the highest mean accuracy, lambda*.
-        accuracy, low, high: float. Its mean accuracy over the seeds, and Student's t interval of that mean.
+        accuracy: float. Its mean accuracy over the seeds. They have chosen it, so this is too high on average, and no
+            interval around it holds the truth as often as it says; other seeds give one (`run`).
+        half_width: float. Half the width of Student's t interval of that mean: what `precision` is about.
         seeds: int. How many seeds it was run with.
         not_worse: tuple of float, ascending. Strengths run with as many seeds whose paired interval of the difference
-            to the best reaches 0; the best is one of them.
+            to the best reaches 0; the best is one of them. With a chance of at least `confidence`, the one among those
+            tried whose true mean is the highest is one of them too.
         table: pandas.DataFrame. One row for each strength that was tried: `strength`, `seeds`, `accuracy`, `low`,
-            `high`, `difference`, `difference_low`, `difference_high` (paired, to the best), `not_worse`.
+            `high` (Student's t interval of that strength by itself), `difference`, `difference_low`, `difference_high`
+            (paired, to the best, and so wide that all of them at all looks hold together), `not_worse`.
     """
 
     strength: float
     accuracy: float
-    low: float
-    high: float
+    half_width: float
     seeds: int
     not_worse: tuple
     table: pd.DataFrame
@@ -48,8 +54,14 @@ def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.
     A grid is evaluated as it is, with all seeds. "auto" starts with one strength a decade (`DECADES`) and three seeds.
     It then goes on until nothing is left to do: strengths whose paired interval lies below the leader's are dropped;
     the gaps on both sides of the leader are halved (on a log scale) until they are no wider than `ratio`, and if the
-    leader stands at an edge, the grid is extended beyond it; when the leader is surrounded, those that are left get one
-    seed more, until the leader's mean is known to `precision` or the seeds are used up.
+    leader stands at an edge, the grid is extended beyond it, to `MOST` strengths; when the leader is surrounded, those
+    that are left get one seed more, until the leader's mean is known to `precision` or the seeds are used up.
+
+    The search looks again with every seed, at differences to whichever strength leads, and the leader is one of many.
+    So that all looks together drop the best one with a chance of at most 1 - confidence, that chance is shared out: to
+    the j-th number of seeds at which one looks goes the part 1 / (j (j + 1)), and of that to each of k - 1 others an
+    equal part, k being `MOST`; a grid of k strengths is looked at once. Intervals are Student's t, which supposes
+    differences that are about normal; `benchmarks/statistics.py` says what comes out.
 
     Args:
         evaluate: callable `evaluate(strengths, seeds) -> dict` from (strength, seed) to accuracy, for all pairs. An
@@ -58,7 +70,7 @@ def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.
         seeds: list of int. The ones that may be used; runs of one seed are compared as pairs.
         precision: float. Half the width of the interval of the best strength's mean accuracy.
         ratio: float, above 1. How close the best strength's neighbours are, as a factor.
-        confidence: float. Of the intervals.
+        confidence: float. That the best strength among those tried is in `not_worse`; of the other intervals too.
 
     Returns:
         Found.
@@ -78,13 +90,18 @@ def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.
     confidence = checks.number(above=0, below=1)("confidence", confidence)
     automatic, seeds, known = isinstance(strengths, str), list(_SEEDS("seeds", seeds)), {}
     alive, count = _start(strengths, seeds)
+    others, first = (MOST if automatic else max(len(alive), 2)) - 1, count
+
+    def sure(count):
+        return _simultaneous(confidence, others, count - first + 1 if automatic else 0)
+
     while True:
         _extend(known, evaluate, alive, seeds[:count])
         leader = _leader(known, alive, seeds[:count])
         if not automatic:
             break
-        alive = {s for s in alive if _difference(known, s, leader, seeds[:count], confidence)[2] >= 0}
-        between = _neighbours(leader, known, ratio)
+        alive = {s for s in alive if _difference(known, s, leader, seeds[:count], sure(count))[2] >= 0}
+        between = _neighbours(leader, known, ratio) if len(known) <= MOST - 2 else set()
         if between:
             alive |= between
             continue
@@ -92,7 +109,18 @@ def search(evaluate, strengths="auto", seeds=range(5), precision=0.005, ratio=1.
         if (high - low) / 2 <= precision or count == len(seeds):
             break
         count += 1
-    return _found(known, alive, leader, seeds[:count], confidence)
+    return _found(known, alive, leader, seeds[:count], confidence, sure)
+
+
+def _simultaneous(confidence, others, look):
+    """Return the confidence of one interval at a look so that those with all others at all looks hold together.
+
+    Args:
+        confidence: float. Of all of them.
+        others: int. How many each strength may be compared with.
+        look: int. The how many-th look, from 1; 0: there is only one.
+    """
+    return 1 - (1 - confidence) / others / (look * (look + 1) if look else 1)
 
 
 def _checked(search_seeds, report_seeds, measures, penalties):
@@ -165,12 +193,12 @@ def _of_mean(values, confidence):
     return mean, mean - float(half), mean + float(half)
 
 
-def _found(known, alive, leader, seeds, confidence):
+def _found(known, alive, leader, seeds, confidence, sure):
     rows = []
     for strength in sorted(known):
         by_seed = known[strength]
         accuracy, low, high = _interval(by_seed, list(by_seed), confidence)
-        difference, below, above = _difference(known, strength, leader, seeds, confidence)
+        difference, below, above = _difference(known, strength, leader, seeds, sure(len(by_seed)))
         rows.append(
             {
                 "strength": strength, "seeds": len(by_seed), "accuracy": accuracy, "low": low, "high": high,
@@ -181,7 +209,7 @@ def _found(known, alive, leader, seeds, confidence):
     table = pd.DataFrame(rows)
     best = table[table["strength"] == leader].iloc[0]
     return Found(
-        strength=leader, accuracy=float(best["accuracy"]), low=float(best["low"]), high=float(best["high"]),
+        strength=leader, accuracy=float(best["accuracy"]), half_width=float(best["high"] - best["low"]) / 2,
         seeds=int(best["seeds"]), not_worse=tuple(table[table["not_worse"]]["strength"]), table=table,
     )  # fmt: skip
 
@@ -245,8 +273,9 @@ def run(
     """Choose the strength of each measure and penalty, and report the accuracy that it reaches.
 
     Under the honest protocol the strength with the best validation accuracy over `search_seeds` is run with
-    `report_seeds`, and its test accuracy reported; under the published one the test accuracy over `search_seeds` both
-    chooses and reports. Every run is a row of `<out>/<run name>.csv`, and is not done again.
+    `report_seeds`, and its test accuracy reported, with an interval of seeds that did not choose; under the published
+    one the test accuracy over `search_seeds` both chooses and reports, and there is no such interval. Every run is a
+    row of `<out>/<run name>.csv`, and is not done again.
 
     Where all searches have the same strengths, what they begin with is done together; then each measure and penalty
     goes on by itself, a few runs at a time. Several workers are started anew for each such step, which takes some 10
@@ -264,9 +293,10 @@ def run(
 
     Returns:
         table: pandas.DataFrame. One row for each measure and penalty, and for the two ends ("none" and "joint"):
-            `strength`, `not_worse` (tuple), of the search `search_accuracy` with `search_low` and `search_high` and
-            `search_seeds`, and of the report `test_accuracy`, `test_low`, `test_high`, `test_forgetting`,
-            `test_backward_transfer`, `seeds`.
+            `strength`, `not_worse` (tuple; see `Found`), of the search `search_accuracy` (which is too high, for its
+            seeds have chosen) and `search_seeds`, and of the report `validation_accuracy` and `test_accuracy`, each
+            with Student's t interval over the seeds that report (`_low`, `_high`; NaN for what the same seeds have
+            chosen), `test_forgetting`, `test_backward_transfer`, `seeds`.
         found: dict from (measure, penalty) to Found.
 
     Warns:
@@ -312,36 +342,35 @@ def run(
             return {(r.strength, r.seed): r.validation_accuracy for r in rows.itertuples()}
 
         best = found[measure, penalty] = search(evaluate, own, search_seeds, precision, ratio)
-        half = (best.high - best.low) / 2
-        if isinstance(own, str) and half > precision:
+        if isinstance(own, str) and best.half_width > precision:
             warnings.warn(
-                f"The best accuracy of {measure} with {penalty} is known to {half:.2g}, not to the precision of "
-                f"{precision:g} that was asked for: its {best.seeds} seeds are used up. Give more search_seeds.",
+                f"The best accuracy of {measure} with {penalty} is known to {best.half_width:.2g}, not to the "
+                f"precision of {precision:g} that was asked for: its {best.seeds} seeds are used up. Give more "
+                "search_seeds.",
                 stacklevel=2,
             )
         rows_of(**which, strengths=[best.strength], seeds=report_seeds, ends=True)
         about[measure, penalty] = {
             "strength": best.strength, "not_worse": best.not_worse, "search_accuracy": best.accuracy,
-            "search_low": best.low, "search_high": best.high, "search_seeds": best.seeds,
+            "search_seeds": best.seeds,
         }  # fmt: skip
     summary = rows_of(seeds=report_seeds, ends=True)
     about |= {(end.measure, end.penalty): {"strength": 0.0, "not_worse": ()} for end in sequential.ENDS}
-    return _reported(summary, about, report_seeds), found
+    return _reported(summary, about, report_seeds, published), found
 
 
-def _reported(summary, about, seeds):
-    """Put what the search says of each measure and penalty beside the test data's word on it."""
+def _reported(summary, about, seeds, chose):
+    """Put what the search says of each measure and penalty beside what the seeds that report say, if they chose not."""
     rows = []
     for (measure, penalty), row in about.items():
         of_run = _of(summary, measure, penalty, [row["strength"]], seeds)
-        mean, low, high = _of_mean(of_run["test_accuracy"].to_numpy(), 0.95)
+        chosen, said = chose and "search_seeds" in row, {}
+        for name in ("validation", "test"):
+            mean, low, high = _of_mean(of_run[f"{name}_accuracy"].to_numpy(), 0.95)
+            low, high = (np.nan, np.nan) if chosen else (low, high)
+            said |= {f"{name}_accuracy": mean, f"{name}_low": low, f"{name}_high": high}
         also = {name: of_run[name].mean() for name in ("test_forgetting", "test_backward_transfer")}
-        rows.append(
-            {
-                "measure": measure, "penalty": penalty, **row, "test_accuracy": mean, "test_low": low,
-                "test_high": high, **also, "seeds": len(of_run),
-            }
-        )  # fmt: skip
+        rows.append({"measure": measure, "penalty": penalty, **row, **said, **also, "seeds": len(of_run)})
     return pd.DataFrame(rows)
 
 

@@ -258,8 +258,12 @@ class Study:
 
     def trials(self):
         """Return what is missing of each trial, as `do` takes it: {trial: [(run, cells), ...]}."""
+        return self.missing_of(self.cells())
+
+    def missing_of(self, cells_of):
+        """Return what is missing of some of `cells`, likewise."""
         found, done = {}, self.store.done
-        for trial, run, cells in self.cells():
+        for trial, run, cells in cells_of:
             of_trial = found.setdefault(trial, [])
             missing = [cell for cell in cells if self.store.key_of(cell) not in done]
             if missing:

@@ -26,6 +26,7 @@ from experiments.given import Given
 from experiments.settings import Settings, a_measure, check_names
 from experiments.study import Study, second_time
 from experiments.trained_here import TrainedHere, watching
+from experiments.until import LIMIT, UNTIL, Until
 from importance._evidence import Evidence
 
 KEY = ["seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold"]
@@ -37,7 +38,7 @@ COLUMNS = [
 _SECONDS_BETWEEN_FIGURES = 5
 _OF_TRAINING = (
     "model", "epochs", "every", "batch_size", "optimizer", "learning_rate", "optimizer_options", "validation", "seeds",
-    "records",
+    "records", "until",
 )  # fmt: skip
 _OF_A_NETWORK = ("task", "model", "network", "loss", "folds")
 
@@ -91,12 +92,18 @@ class GridSettings(Settings):
             networks are trained here. With one, what training needs has no meaning, and `fill` is no "initial".
         loss: str or None. The loss of such a network, with its options.
         folds: int or None. Into how many folds the examples are divided, if there is one such network.
+        until: str or None. "settled": after the seeds, further ones follow, one after another, until every pair of
+            measures is told apart or practically equal at the last checkpoint, at every level; see `experiments.until`.
+        limit: int. The most networks that this may take.
     """
 
     VARIED = frozenset(
-        {"measures", "levels", "reductions", "scopes", "fill", "thresholds", "epochs", "every", "seeds", "records"}
-    )
-    FIRST_VARIED = frozenset({"seeds"})
+        {
+            "measures", "levels", "reductions", "scopes", "fill", "thresholds", "epochs", "every", "seeds", "records",
+            "until", "limit",
+        }
+    )  # fmt: skip
+    FIRST_VARIED = frozenset({"seeds", "until", "limit"})
     CHECKS = Settings.CHECKS | {
         "measures": checks.optional(checks.several(a_measure)),
         "levels": checks.several(checks.text),
@@ -109,6 +116,8 @@ class GridSettings(Settings):
         "variables": checks.either("all", checks.several(checks.text)),
         "scored_on": checks.choice("training", "validation"),
         "folds": checks.optional(checks.whole(2)),
+        "until": checks.optional(checks.choice(*UNTIL)),
+        "limit": checks.whole(1),
     }
 
     task: str
@@ -138,6 +147,8 @@ class GridSettings(Settings):
     network: str | None = None
     loss: str | None = None
     folds: int | None = None
+    until: str | None = None
+    limit: int = LIMIT
 
     def __post_init__(self):
         super().__post_init__()
@@ -153,6 +164,16 @@ class GridSettings(Settings):
             raise ValueError(
                 f"Expected records=True, or no measures that need the training's record; received records=False with "
                 f"{', '.join(watching(self.measures))}. Leave them out, or have the training recorded."
+            )
+        if self.until and len(self.measures) < 2:
+            raise ValueError(
+                f'Expected at least two measures to compare with until="{self.until}", received '
+                f"{', '.join(self.measures)}. Name more, or leave until out."
+            )
+        if self.until and self.limit < len(self.seeds):
+            raise ValueError(
+                f"Expected a limit of at least the {len(self.seeds)} seeds that are asked for, received {self.limit}. "
+                "Raise it, or ask for fewer seeds."
             )
         if self.network is not None and self.fill == "initial":
             raise ValueError(
@@ -250,6 +271,7 @@ class Grid(Study):
             for level in s.levels
             for scope in thresholding.SCOPES  # the agreement of scores is told for both
         }
+        self._until = Until(self.chance)
         self.open(out, **self.chance, **self._source.about)
         folder = self.store.folder / "agreement"
         self._agreement = Agreement(folder, self.store.name, s, self._partitions, self.store.schema)
@@ -293,7 +315,9 @@ class Grid(Study):
         Returns:
             Estimate.
         """
-        asked, todo = len(self.wanted()), [run for runs in self.trials().values() for run in runs]
+        certain = {f"seed-{seed}" for seed in self._seeds()[0]}
+        todo = [run for trial, runs in self.trials().items() if trial in certain for run in runs]
+        asked = len(self.wanted())
         done = asked - sum(len(cells) for _, cells in todo)
         if not todo:
             return Estimate(asked, done, 0, 0.0)
@@ -325,9 +349,12 @@ class Grid(Study):
             ValueError, experiments.Busy, OSError: as for `Study.run`.
         """
         self._shown = time.monotonic()
+        if self.settings.until:
+            self._about["until"] = self.settings.until  # for reports, which are to know that networks were not counted
         frame = super().run(watch, progress, workers, gpus)
         self.show(at_once=True)
-        frame.attrs.update(self.chance)  # for reports of this frame, which has no settings file
+        # For reports of this frame, which has no settings file.
+        frame.attrs.update(self.chance, anytime=bool(self.settings.until or self.store.said.get("until")))
         return frame
 
     @property
@@ -342,21 +369,38 @@ class Grid(Study):
 
     def cells(self):
         """List what is asked for: a trial is the network of one seed, and a run one of its checkpoints."""
-        for seed in self.settings.seeds:
+        return self._cells_of(self._seeds()[0])
+
+    def _cells_of(self, seeds):
+        for seed in seeds:
             for epoch in self.settings.checkpoints:
                 yield f"seed-{seed}", (seed, epoch), list(self._cells(seed, epoch))
+
+    def _seeds(self):
+        """Return the seeds that are needed for certain, and those and all that may yet be: two lists."""
+        done = self.store.done if self.settings.until else set()
+
+        def complete(seed):
+            return all(self.store.key_of(cell) in done for _, _, cells in self._cells_of([seed]) for cell in cells)
+
+        return self._until.seeds(self.settings, complete, lambda seed: self.store.frame(seed=seed))
 
     def missing(self):
         """Count the cells that are asked for and not there."""
         return len(self.wanted() - self.store.done)
 
     def trials(self):
-        """Return what is missing of each trial; without cells where only the agreement of scores is, which was lost."""
-        found, s = super().trials(), self.settings
+        """Return what is missing of each trial; without cells where only the agreement of scores is, which was lost.
+
+        Seeds that may come to be needed come last: they are for workers with nothing else to do, and one who works
+        alone asks anew after each.
+        """
+        seeds, every = self._seeds()
+        found, s = self.missing_of(self._cells_of(every)), self.settings
         if not self.store.goes_on:
             return found
         unscored, lost, gone = self._unscored(), [], []
-        for seed in s.seeds:
+        for seed in seeds:
             runs = found[f"seed-{seed}"]
             for epoch in sorted(set(s.checkpoints) - {epoch for (_, epoch), _ in runs}):
                 measures = set(s.measures) - unscored.get((str(seed), str(epoch)), set())
@@ -397,6 +441,7 @@ class Grid(Study):
     def do(self, missing):
         """Train one network and evaluate what is missing of it."""
         (seed, _), _ = missing[0]
+        self._bar.total = max(self._bar.total, self._bar.n + sum(len(cells) for _, cells in missing))
         self._trial(seed, {epoch: _by_ranking(cells) for (_, epoch), cells in missing})
 
     def try_measures(self, measures):

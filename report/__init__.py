@@ -1,60 +1,100 @@
 """Orderings, intervals and figures, from a dataframe alone.
 
-`read` turns CSV files into one frame, and everything else takes that frame: `scores`, `table`, `at` and `order`
-compute; `curves`, `Live`, `heatmap`, `over_epochs`, `agreement` and `critical_difference` draw; `save`, `latex` and
-`Album` write; `power` says beforehand how many networks it takes. `read_agreement`, `against`, `truth` and `alike` are
-for the agreement of the scores themselves; `read_sequential`, `best_strengths`, `reproduced`, `compare_best`,
-`strength_curves`, `accuracy_matrices`, `stability_trace` and `instability` for sequential learning; `read_fine_tuning`,
-`read_importances`, `frontier`, `at_equal_new`, `not_finite`, `spread`, `frontiers`, `perplexity_over_steps`,
-`meter_trace` and `importance_spread` for fine-tuning a language model. Nothing here knows how a number was measured,
-only what its column is called.
+`read` turns CSV files into one frame, and everything else takes that frame: `scores`, `table`, `at_thresholds` and
+`order` compute; `curves`, `Live`, `heatmap`, `over_epochs`, `rank_agreement` and `critical_difference` draw; `save`,
+`latex` and `Album` write; `power` says beforehand how many networks it takes, `settled` and `settling` how far they
+have come; `posterior` says what is probable, `comparisons` (drawn by `comparison_matrix`) what a pair says by itself,
+`profiles` (`performance_profiles`) how scores are distributed over tasks, and `settled_pairs` draws what is settled.
+`read_agreement`, `agreement_with`, `plot_agreement_with` and `agreement_matrix` are for the agreement of the
+scores themselves; `read_sequential`, `best_strengths`, `reproduced`, `compare_best`, `strength_curves`,
+`accuracy_matrices`, `stability_trace` and `instability` for sequential learning; `read_fine_tuning`,
+`read_importances`, `frontier`, `at_equal_new`, `not_finite`, `importance_by_layer_kind`, `plot_frontiers`,
+`perplexity_over_steps`, `meter_trace` and `importance_spread` for fine-tuning a language model. Nothing here knows how
+a number was measured, only what its column is called.
+
+One wing a study (`grid`, `sequential`, `fine_tuning`, `agreement`), none of which imports another, over shared rooms:
+`tables` reads, `statistics` tests, `drawing` draws. Every figure takes rows or finished numbers, and `ax`: one Axes, or
+an array with one for each of its panels, to draw into instead of a figure of its own.
 """
 
-from report.agreeing import against, alike, read_agreement, truth
-from report.columns import among, last, runs
-from report.drawing import curves
-from report.figures import agreement, critical_difference, heatmap, over_epochs
-from report.fine_tuning import at_equal_new, frontier, not_finite, read_fine_tuning, read_importances, spread
-from report.fine_tuning_figures import frontiers, importance_spread, meter_trace, perplexity_over_steps
-from report.live import Live
-from report.ordering import Ordering, order
-from report.reading import read
-from report.saving import Album, save
-from report.scoring import scores
-from report.sequential import best_strengths, compare_best, read_sequential, reproduced
-from report.sequential_figures import accuracy_matrices, instability, stability_trace, strength_curves
-from report.style import style
-from report.tabulating import at, latex, table
-from report.wording import power
+import warnings
+
+from report.agreement import agreement_matrix, agreement_with, plot_agreement_with, read_agreement
+from report.drawing.album import Album, save
+from report.drawing.latex import latex
+from report.drawing.style import style
+from report.fine_tuning.figures import importance_spread, meter_trace, perplexity_over_steps, plot_frontiers
+from report.fine_tuning.results import (
+    at_equal_new,
+    frontier,
+    importance_by_layer_kind,
+    not_finite,
+    read_fine_tuning,
+    read_importances,
+)
+from report.grid.comparing import comparisons, posterior, profiles
+from report.grid.comparison_figures import comparison_matrix, performance_profiles, settled_pairs
+from report.grid.curves import curve_means, curves
+from report.grid.figures import (
+    critical_difference,
+    epoch_means,
+    heatmap,
+    over_epochs,
+    placings,
+    rank_agreement,
+    rank_correlation,
+    setting_means,
+)
+from report.grid.live import Live
+from report.grid.ordering import Ordering, order, settled
+from report.grid.scores import scores
+from report.grid.sentences import power
+from report.grid.settling import settling
+from report.grid.tables import at_thresholds, table
+from report.sequential.figures import accuracy_matrices, instability, stability_trace, strength_curves
+from report.sequential.results import best_strengths, compare_best, read_sequential, reproduced
+from report.tables.columns import last_checkpoint, measures_in, runs
+from report.tables.reading import read
 
 __all__ = [
     "Album",
     "Live",
     "Ordering",
     "accuracy_matrices",
-    "against",
-    "agreement",
-    "alike",
-    "among",
-    "at",
+    "agreement_matrix",
+    "agreement_with",
     "at_equal_new",
+    "at_thresholds",
     "best_strengths",
     "compare_best",
+    "comparison_matrix",
+    "comparisons",
     "critical_difference",
+    "curve_means",
     "curves",
+    "epoch_means",
     "frontier",
-    "frontiers",
     "heatmap",
+    "importance_by_layer_kind",
     "importance_spread",
     "instability",
-    "last",
+    "last_checkpoint",
     "latex",
+    "measures_in",
     "meter_trace",
     "not_finite",
     "order",
     "over_epochs",
+    "performance_profiles",
     "perplexity_over_steps",
+    "placings",
+    "plot_agreement_with",
+    "plot_frontiers",
+    "posterior",
     "power",
+    "profiles",
+    "rank_agreement",
+    "rank_correlation",
     "read",
     "read_agreement",
     "read_fine_tuning",
@@ -64,10 +104,36 @@ __all__ = [
     "runs",
     "save",
     "scores",
-    "spread",
+    "setting_means",
+    "settled",
+    "settled_pairs",
+    "settling",
     "stability_trace",
     "strength_curves",
     "style",
     "table",
-    "truth",
 ]
+
+RENAMED = {
+    "against": "agreement_with",
+    "agreement": "rank_agreement",
+    "alike": "agreement_matrix",
+    "among": "measures_in",
+    "at": "at_thresholds",
+    "frontiers": "plot_frontiers",
+    "last": "last_checkpoint",
+    "spread": "importance_by_layer_kind",
+    "truth": "plot_agreement_with",
+}
+"""Names of the version before; they go with the next."""
+
+globals().pop("agreement")  # the wing, which importing it put here: until the next version it is the name of a figure
+
+
+def __getattr__(name):
+    if name not in RENAMED:
+        raise AttributeError(f"module 'report' has no attribute {name!r}")
+    new = RENAMED[name]
+    warnings.warn(f"report.{name} is called report.{new} now; the old name goes with the next version.",
+                  DeprecationWarning, stacklevel=2)  # fmt: skip
+    return globals()[new]

@@ -11,7 +11,7 @@ def main(paths):
         print("Expected CSV files, patterns or folders with results, received none: python -m report data")
         return 2
     try:
-        frame = report.last(report.read(paths))
+        frame = report.last_checkpoint(report.read(paths))
     except (FileNotFoundError, ValueError) as error:
         print(error)
         return 1

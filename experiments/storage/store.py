@@ -152,14 +152,23 @@ class Store:
         for row in shards:
             self._rows.setdefault(self._written_key(row), row)
 
-    def frame(self):
-        """Return all rows as a dataframe, in the order in which they were written."""
+    def frame(self, **where):
+        """Return all rows, or those that have some values in some columns, in the order in which they were written.
+
+        Returns:
+            pandas.DataFrame.
+        """
         text = io.StringIO()
         writer = csv.DictWriter(text, self._columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._rows.values())
+        writer.writerows(self.rows(**where))
         text.seek(0)
         return pd.read_csv(text)
+
+    @property
+    def said(self):
+        """What the settings file says: dict, empty if there is none that can be read."""
+        return self._settings()
 
     @property
     def columns(self):
@@ -203,6 +212,11 @@ class Store:
         """Close the file; the next append opens it again."""
         self._table.close()
 
+    @property
+    def asked(self):
+        """Of how many cells the run is to be, as this process knows: int."""
+        return self._asked
+
     def expect(self, asked):
         """Let the settings file say from now on of how many cells the run is to be, in all."""
         self._asked = asked
@@ -221,7 +235,10 @@ class Store:
             if not made_by or {n: v for n, v in made_by[-1].items() if n not in ("rows", "since")} != entry:
                 made_by.append({"rows": len(self._rows), "since": locks.now(), **entry})
             first = {name: made_by[0].get(name) for name in now}
-            about = {"schema": SCHEMA, **self._about, "key": self._key, "asked": self._asked, **first}
+            before = self._settings()
+            # A run that has grown until something was seen in it stays one, whatever is asked for later.
+            grown = {name: before[name] for name in ("until",) if name in before}
+            about = {"schema": SCHEMA, **grown, **self._about, "key": self._key, "asked": self._asked, **first}
             about["provenance"] = made_by
             if "measures_sha256" in about:
                 # Of a measure that has rows and no digest, nobody knows by which file they were computed.

@@ -45,7 +45,7 @@ def alone(job):
         desk.store.expect(begun["asked"])
         for store in job.stores:
             store.shard(None, desk.gate)
-        for missing in desk.missing().values():
+        for missing in desk.in_turn():
             job.do(missing)
         desk.tidy()
     except locks.Busy:
@@ -81,7 +81,10 @@ def join(job, only=None):
                 if missing and begun is None:
                     begun = {**desk.progress(), "since": locks.now()}  # the rate is that since then, over all trials
                     desk.store.expect(begun["asked"])
-                    desk.store.write_settings()
+                    for store in job.stores:
+                        store.write_settings()
+                if begun:
+                    desk.expect()
                 lock = next((lock for name in missing if (lock := desk.lock(name)).take(**begun)), None)
                 if lock is None:
                     desk.tidy()
@@ -119,6 +122,23 @@ class Desk:
         """Say how far the run is, for those who ask meanwhile: cells done, and all that are to be."""
         self.refresh()
         return {"done": len(self.store.done), "asked": len(self.store.done | self.job.wanted())}
+
+    def expect(self):
+        """Write down that more is asked for than when the work began: what is may follow from what was found."""
+        asked = len(self.store.done | self.job.wanted())
+        if asked > self.store.asked:
+            self.store.expect(asked)
+            self.store.write_settings()
+
+    def in_turn(self):
+        """Yield what is missing of one trial after another. Only while nobody else writes the run."""
+        self.refresh()
+        begun = set()
+        while todo := {name: m for name, m in self.job.trials().items() if m and name not in begun}:
+            begun.add(next(iter(todo)))
+            if self.store.done:
+                self.expect()
+            yield next(iter(todo.values()))
 
     def written(self):
         """Return what there is to show for the work so far: the keys of rows and the paths of kept states, a set."""

@@ -22,7 +22,7 @@ from experiments import agreement, threshold_grid
 from experiments.storage import files, locks, store, sums
 from experiments.storage.checkpoints import Checkpoints
 from experiments.storage.store import Store
-from report import reading
+from report.tables import reading
 
 CELLS = list(itertools.product((0, 1), (2, 4), ("magnitude", "random"), (0.0, 0.5, 1.0)))
 ROWS = [

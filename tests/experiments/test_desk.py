@@ -103,6 +103,7 @@ def test_all_trials_are_done_and_nothing_is_left_behind(tmp_path, way):
     assert (about["key"], about["asked"]) == (KEY, 9)
     before = (tmp_path / "run.json").stat().st_mtime_ns
     way(job)
+    way(Job(tmp_path))
     assert job.trained == list(TRIALS) and (tmp_path / "run.json").stat().st_mtime_ns == before
 
 
@@ -249,3 +250,46 @@ def test_rows_are_not_moved_when_the_lock_of_the_run_was_removed(tmp_path):
     assert not (tmp_path / "run.csv").exists() and (tmp_path / "run+a.csv").exists()
     desk.join(job)
     assert_finished(tmp_path)
+
+
+class Growing(Job):
+    """A job of which more is wanted while its rows say so: trials follow until the values are at least 60 in all."""
+
+    names = ("a", "b-0.5", "c", "d", "e")
+
+    def _wanted(self):
+        done = self.stores[0].done
+        whole = [name for name in self.names if all((name, str(cell)) in done for cell in range(3))]
+        enough = 30 * len(whole) >= 60
+        return whole if enough else self.names[: len(whole) + 1], whole if enough else self.names
+
+    def wanted(self):
+        return {(trial, str(cell)) for trial in self._wanted()[0] for cell in range(3)}
+
+    def trials(self):
+        done = self.stores[0].done
+        return {t: [(t, c) for c in range(3) if (t, str(c)) not in done] for t in self._wanted()[1]}
+
+
+@pytest.mark.parametrize("way", [desk.alone, desk.join])
+def test_trials_that_follow_from_what_was_found_are_done_until_it_is_enough(tmp_path, way):
+    seen = []
+    job = Growing(tmp_path, lambda trial, cell: seen.append(json.loads((tmp_path / "run.json").read_text())["asked"]))
+    if way is desk.alone:  # which writes the settings with the first row
+        job._on_row = lambda trial, cell: seen.append(trial)
+    way(job)
+    assert job.trained == ["a", "b-0.5"] and len(lines(tmp_path)) == 6
+    assert json.loads((tmp_path / "run.json").read_text())["asked"] == 6
+    assert seen == (["a"] * 3 + ["b-0.5"] * 3 if way is desk.alone else [3] * 3 + [6] * 3)
+
+
+def test_of_several_workers_each_does_a_trial_that_may_be_needed(tmp_path):
+    pause = Pause()
+    slow = in_another_process(lambda out: desk.join(Growing(out, pause)), tmp_path)
+    assert pause.reached.wait(20)
+    quick = Growing(tmp_path)
+    desk.join(quick)
+    assert quick.trained == ["b-0.5", "c"]  # and then it was enough
+    pause.go.set()
+    slow.join(20)
+    assert slow.exitcode == 0 and len(lines(tmp_path)) == 9

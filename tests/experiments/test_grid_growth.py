@@ -10,7 +10,7 @@ from grid_runs import ROWS, linear, run, same
 import report
 from engine import evaluation, structure
 from experiments import networks, threshold_grid
-from report.networks import by_network
+from report.tables.networks import by_network
 
 pytestmark = pytest.mark.usefixtures("quick")
 ALL = ["magnitude", "synaptic_intelligence", "random", "weight_change"]

@@ -119,12 +119,13 @@ CHANGES = {
     "labels": [0, 1], "validation": 0.2, "variables": ["kernel"], "examples": None, "scored_on": "validation",
     "evaluated": 5, "options": {"noise": 0.1}, "task": "digits", "model": "cnn",
     "records": False, "sweep": True, "network": "w123456789abc", "loss": "MeanSquaredError {}", "folds": 8,
+    "until": "settled", "limit": 20,
 }  # fmt: skip
 
 
 def test_every_setting_that_is_no_column_changes_the_name():
     assert set(CHANGES) | {"seeds"} == set(settings().as_dict())
-    for name, varied in (("name", GridSettings.VARIED), ("first_name", {"seeds"})):
+    for name, varied in (("name", GridSettings.VARIED), ("first_name", GridSettings.FIRST_VARIED)):
         found = {key: getattr(settings(**{key: value}), name) for key, value in CHANGES.items()}
         same = {key for key, value in found.items() if value == getattr(settings(), name)}
         assert same == varied - {"seeds"} and len(set(found.values()) | {""}) == len(CHANGES) - len(same) + 1 + bool(

@@ -114,7 +114,8 @@ def options(rules):
 
 
 def measures(least, known):
-    return listed(among(known), least)
+    """A name with a colon and no option behind it is the name."""
+    return listed(lambda v: isinstance(v, str) and v.removesuffix(":") in known, least, lambda v: v.removesuffix(":"))
 
 
 POSITIVE = number(lambda v: v > 0)
@@ -141,6 +142,7 @@ STUDIES = {
             "examples": none_or(whole(1)), "evaluated": none_or(whole(1)), "options": is_json,
             "scored_on": among(["training", "validation"]), "records": is_flag, "sweep": is_flag,
             "network": none_or(is_text), "loss": none_or(is_text), "folds": none_or(whole(2)),
+            "until": none_or(among(["settled"])), "limit": whole(1),
         },
     ),
     SequentialSettings: (

@@ -120,7 +120,7 @@ def test_the_shell_prints_it_without_a_backend(half):
 def test_what_is_written_here_again_to_load_no_framework_is_what_the_runs_write():
     from experiments import fine_tuning, sequential, threshold_grid
     from experiments.storage import first_version, store
-    from report import reading
+    from report.tables import reading
 
     studies = {made.__name__.rpartition(".")[2]: made.KEY for made in (threshold_grid, sequential, fine_tuning)}
     assert first_version.KEYS == studies

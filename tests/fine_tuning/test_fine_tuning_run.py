@@ -9,7 +9,7 @@ import pytest
 import importance
 from engine import training
 from experiments import fine_tuning, status
-from report import fine_tuning as reading
+from report.fine_tuning import results as reading
 
 HELD = {"measures": ["magnitude"], "penalties": ["stabilized"], "strengths": [3.0]}
 EXPLODING = {"measures": ["uniform"], "penalties": ["plain"], "optimizer": "sgd", "learning_rate": 0.1, "steps": 6}

@@ -6,7 +6,7 @@ import pandas as pd
 from execution import execute, pictures, printed
 
 import report
-from report.fine_tuning import COLUMNS, IMPORTANCES, METER
+from report.fine_tuning.results import COLUMNS, IMPORTANCES, METER
 
 FINE_TUNING = {
     "measures": ["magnitude"],

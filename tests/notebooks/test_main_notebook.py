@@ -10,7 +10,7 @@ from execution import HERE, execute, pictures, printed
 
 import report
 import tasks
-from report.columns import ROW
+from report.tables.columns import ROW
 
 TINY = {
     "task": "digits",

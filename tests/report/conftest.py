@@ -6,7 +6,7 @@ import sys
 import pytest
 from report_frames import curve, grid, legacy
 
-from report.columns import REQUIRED
+from report.tables.columns import REQUIRED
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import report
-from report.agreeing import COLUMNS
+from report.agreement import COLUMNS
 
 
 def pairs(values, seeds=(0,), **columns):
@@ -38,11 +38,11 @@ def test_each_pair_stands_in_both_orders(tmp_path):
 
 def test_a_network_that_two_runs_hold_counts_once(tmp_path):
     frame = written(tmp_path, pairs(TRUTH, seeds=(0, 1)), pairs(TRUTH, seeds=(1, 2), run="again"))
-    assert set(report.against(frame)["networks"]) == {3}
+    assert set(report.agreement_with(frame)["networks"]) == {3}
 
 
 def test_against_the_truth_by_hand(tmp_path):
-    table = report.against(written(tmp_path, pairs(TRUTH, seeds=(0, 1, 2))))
+    table = report.agreement_with(written(tmp_path, pairs(TRUTH, seeds=(0, 1, 2))))
     assert list(table["measure"]) == ["fisher", "magnitude"]
     fisher = table.iloc[0]
     assert fisher["networks"] == 3 and fisher["groups"] == 40
@@ -53,19 +53,19 @@ def test_against_the_truth_by_hand(tmp_path):
 
 def test_the_last_checkpoint_counts_unless_another_is_named(tmp_path):
     frame = written(tmp_path, pairs(TRUTH), pairs({k: 0.9 for k in TRUTH}, epoch=10))
-    assert set(report.against(frame)["spearman"]) == {0.9}
-    assert set(report.against(frame, epoch=5)["spearman"]) == {0.5, 0.2}
+    assert set(report.agreement_with(frame)["spearman"]) == {0.9}
+    assert set(report.agreement_with(frame, epoch=5)["spearman"]) == {0.5, 0.2}
     with pytest.raises(ValueError, match="epoch"):
-        report.against(frame, epoch=7)
+        report.agreement_with(frame, epoch=7)
 
 
 def test_a_measure_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="taylor"):
-        report.against(written(tmp_path, pairs(TRUTH)), "taylor")
+        report.agreement_with(written(tmp_path, pairs(TRUTH)), "taylor")
 
 
 def test_missing_correlations_come_last_and_count_no_network(tmp_path):
-    table = report.against(written(tmp_path, pairs({("deletion", "a"): np.nan, ("deletion", "b"): -0.5})))
+    table = report.agreement_with(written(tmp_path, pairs({("deletion", "a"): np.nan, ("deletion", "b"): -0.5})))
     assert list(table["measure"]) == ["b", "a"]
     assert list(table["networks"]) == [1, 0]
 
@@ -87,19 +87,19 @@ def test_a_grid_is_not_an_agreement(tmp_path):
 def test_figures_show_all_measures(tmp_path):
     layer, model = pairs(TRUTH, seeds=(0, 1)), pairs(TRUTH, seeds=(0, 1), scope="model")
     frame = written(tmp_path, pd.concat([layer, model]))
-    figure = report.truth(frame)
+    figure = report.plot_agreement_with(frame)
     figure.canvas.draw()
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["magnitude", "fisher"]
     assert "2 networks, 40 units" in figure.axes[0].get_title()
-    assert "40 hidden_units" in report.truth(frame.assign(level="hidden_unit")).axes[0].get_title()
-    figure = report.alike(frame, level="unit")
+    assert "40 hidden_units" in report.plot_agreement_with(frame.assign(level="hidden_unit")).axes[0].get_title()
+    figure = report.agreement_matrix(frame, level="unit")
     figure.canvas.draw()
     assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {"deletion", "fisher", "magnitude"}
 
 
 def test_an_album_keeps_what_is_asked_for(tmp_path):
     frame = written(tmp_path, pairs(TRUTH, seeds=(0, 1)))
-    figure, table = report.truth(frame), report.against(frame)
+    figure, table = report.plot_agreement_with(frame), report.agreement_with(frame)
     assert report.Album(None)("truth", figure) is figure
     keep = report.Album(tmp_path / "figures")
     assert keep("truth", figure) is figure and keep.table("truth", table) is table

@@ -14,9 +14,9 @@ def test_runs_are_described(make_grid):
 
 def test_last_and_among(make_grid):
     frame = make_grid({"magnitude": 0.6, "random": 0.2}, seeds=2, epochs=(5, 10))
-    assert set(report.last(frame)["epoch"]) == {10}
-    assert report.among(["random", "fisher"], frame) == ["random"]
-    assert report.among(["fisher"], frame) == ["magnitude", "random"]
+    assert set(report.last_checkpoint(frame)["epoch"]) == {10}
+    assert report.measures_in(["random", "fisher"], frame) == ["random"]
+    assert report.measures_in(["fisher"], frame) == ["magnitude", "random"]
 
 
 def test_the_summary_leaves_pairs_to_the_table(make_grid):

@@ -5,9 +5,12 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import report
-from report.style import INK, STYLES
+from report.drawing.axes import spread_out
+from report.drawing.style import INK, STYLES
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +35,10 @@ def test_panels_are_levels_by_epochs(frame):
     figure = report.curves(frame)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [f"{level}, epoch {epoch}" for level in ("weight", "unit", "layer") for epoch in (1, 5)]
-    assert len(figure.legends) == 1
+    assert not figure.legends and [text.get_text() for text in figure.axes[0].texts] == []
+    beside = [[text.get_text() for text in axis.texts] for axis in figure.axes[1::2]]
+    assert all(sorted(names) == ["chance (2.303)", "magnitude", "random", "something_new"] for names in beside)
+    assert figure.get_suptitle() == "mnist, mlp: mean of 3 networks; thin lines: each network"
     assert {axis.get_ylim() for axis in figure.axes} == {figure.axes[0].get_ylim()}
     assert figure.axes[0].get_ylabel() == "validation loss (nats)"
     assert figure.axes[-1].get_xlabel() == "fraction of weights replaced"
@@ -60,12 +66,82 @@ def test_log_axis_only_when_the_range_needs_it(frame, make_grid):
     assert report.curves(make_grid({"a": 0.5}, start=1.0)).axes[0].get_yscale() == "linear"
 
 
-def test_band_needs_two_networks(frame):
-    def widths(figure):
-        return [np.ptp(band.get_paths()[0].vertices[:, 1]) for band in figure.axes[0].collections if band.get_paths()]
+def bands(axis):
+    return [band.get_paths()[0].vertices[:, 1] for band in axis.collections if band.get_paths()]
 
-    assert len(widths(report.curves(frame))) == 3
-    assert not widths(report.curves(frame[frame["seed"] == 0]))
+
+def test_bands_are_of_five_networks_and_fewer_are_drawn(make_grid):
+    frame = make_grid({"a": 0.5, "b": 0.4}, seeds=6, noise=0.2)
+    enough, few = (report.curves(frame[frame["seed"] < seeds]).axes[0] for seeds in (5, 4))
+    assert len(bands(enough)) == 2 and not bands(few)
+    networks = [line for line in few.get_lines() if line.get_linewidth() == 0.5]
+    assert len(networks) == 2 * 4 and not [line for line in enough.get_lines() if line.get_linewidth() == 0.5]
+    one = frame[(frame["measure"] == "a") & (frame["seed"] == 2)].sort_values("threshold")["validation_loss"]
+    assert any(np.allclose(line.get_ydata(), one) for line in networks)
+
+
+def test_bands_end_where_the_metric_does(make_grid):
+    frame = make_grid({"a": 0.5}, seeds=5, noise=0.3)
+    frame["validation_accuracy"] = np.where(frame["seed"] == 0, 0.2, 1.0)
+    axis = report.curves(frame, metric="validation_accuracy").axes[0]
+    assert max(values.max() for values in bands(axis)) == 1.0
+    frame["validation_loss"] = np.where(frame["seed"] == 0, 9.0, 0.1)
+    assert min(values.min() for values in bands(report.curves(frame).axes[0])) > 0
+
+
+def test_of_many_measures_the_first_ten_and_the_controls_are_told_apart(make_grid):
+    names = [f"m{number:02d}" for number in range(14)]
+    frame = make_grid({name: 0.9 - place / 20 for place, name in enumerate(names)} | {"random": 0.05}, noise=0.001)
+    told = {text.get_text() for text in report.curves(frame).axes[0].texts}
+    assert told == {*names[:10], "random", "chance (2.303)"}
+    figure = report.curves(frame, highlight=["m12"])
+    assert {text.get_text() for text in figure.axes[0].texts} == {"m12", "chance (2.303)"}
+    assert figure.get_suptitle().replace("\n", " ").endswith("grey: the other measures")
+    with pytest.raises(ValueError, match="received \\['obd'\\]"):
+        report.curves(frame, highlight=["obd"])
+
+
+def test_names_beside_lines_stand_apart_in_the_order_of_the_lines(make_grid):
+    names = [f"m{number:02d}" for number in range(12)]
+    figure = report.curves(make_grid({name: 0.5 + place / 1000 for place, name in enumerate(names)}, noise=0.0))
+    figure.draw_without_rendering()
+    texts = [text for text in figure.axes[0].texts if text.get_text() in names]
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    heights = {text.get_text(): box.y0 for text, box in zip(texts, boxes, strict=True)}
+    assert sorted(heights, key=heights.get, reverse=True) == names  # what loses most stands on top
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=12), st.floats(0, 0.5))
+def test_places_are_spread_out_by_no_more_than_it_takes(places, apart):
+    from scipy.optimize import minimize
+
+    places = sorted(places)
+    found = spread_out(places, apart)
+    assert (np.diff(found) >= apart - 1e-9).all()
+    if len(places) <= 3:
+        limits = [{"type": "ineq", "fun": lambda x, i=i: x[i + 1] - x[i] - apart} for i in range(len(places) - 1)]
+        slow = minimize(lambda x: np.sum((x - places) ** 2), np.arange(len(places)) * 1.0, constraints=limits)
+        np.testing.assert_allclose(found, slow.x, atol=1e-3)
+
+
+def test_finished_numbers_give_the_same_figure(frame):
+    means = report.curve_means(frame)
+    for one, other in zip(report.curves(frame).axes, report.curves(means).axes, strict=True):
+        assert [line.get_label() for line in one.get_lines()] == [line.get_label() for line in other.get_lines()]
+        for line, again in zip(one.get_lines(), other.get_lines(), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), again.get_ydata())
+
+
+def test_a_figure_of_ones_own_has_room_for_curves(frame):
+    figure, axes = plt.subplots(1, 2)
+    plt.close(figure)
+    assert report.curves(frame, levels=["unit"], ax=axes) is figure
+    assert [axis.get_title().split("\n")[-1] for axis in axes] == ["unit, epoch 1", "unit, epoch 5"]
+    assert axes[0].get_title().startswith("mnist, mlp: mean of 3 networks")
+    assert axes[0].get_ylim() == axes[1].get_ylim() and set(lines(axes[1])) >= {"magnitude", "random"}
+    with pytest.raises(ValueError, match=r"one for each of 3 x 2 panels, received 2"):
+        report.curves(frame, ax=axes)
 
 
 def test_regression_is_labelled_as_such(frame):
@@ -92,7 +168,7 @@ def test_unknown_choices_are_refused(frame):
 def test_nothing_overlaps(frame):
     figure = report.curves(frame)
     figure.draw_without_rendering()
-    boxes = [axis.get_tightbbox() for axis in figure.axes] + [figure.legends[0].get_window_extent()]
+    boxes = [axis.get_tightbbox() for axis in figure.axes]
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 

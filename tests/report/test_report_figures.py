@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import report
-from report.figures import rank_correlation, setting_means
+from report.grid.figures import rank_correlation, setting_means
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,9 @@ def test_heatmap_shows_means_best_on_top(scores):
     figure = report.heatmap(scores)
     axis = figure.axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["magnitude", "fisher", "random", "stuck"]
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["digits\nweight", "mnist\nweight", "mnist\nunit"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == [
+        f"{name}\n6 networks" for name in ("digits\nweight", "mnist\nweight", "mnist\nunit")
+    ]
     means = setting_means(scores)
     assert [text.get_text() for text in axis.texts][:3] == [f"{mean:.2f}" for mean in means.loc["magnitude"]]
     assert [text.get_text() for text in axis.texts][-3:] == ["–", "–", "–"]
@@ -43,9 +45,12 @@ def test_heatmap_shows_means_best_on_top(scores):
 def test_over_epochs_has_a_panel_for_each_setting(scores):
     figure = report.over_epochs(scores)
     panels = [axis for axis in figure.axes if axis.get_visible()]
-    assert [axis.get_title() for axis in panels] == ["weight, digits", "weight, mnist", "unit, mnist"]
-    lines = {line.get_label(): line for line in panels[1].get_lines()}
+    assert [axis.get_title() for axis in panels] == [
+        f"{name}, 6 networks" for name in ("weight, digits", "weight, mnist", "unit, mnist")
+    ]
+    lines = {line.get_label(): line for line in panels[1].get_lines() if not line.get_label().startswith("_")}
     assert list(lines) == ["fisher", "magnitude", "random"]
+    assert sorted(text.get_text() for text in panels[1].texts) == ["fisher", "magnitude", "random"]
     expected = scores.query("task == 'mnist' and level == 'weight' and measure == 'fisher'").groupby("epoch")["area"]
     np.testing.assert_allclose(lines["fisher"].get_ydata(), expected.mean())
 
@@ -74,7 +79,7 @@ def test_rank_correlation_between_measures(make_grid):
 
 def test_agreement_draws_both(scores):
     for between in ("measures", "settings"):
-        assert between in report.agreement(scores, between).axes[0].get_title()
+        assert between in report.rank_agreement(scores, between).axes[0].get_title()
 
 
 def test_critical_difference_bars_join_what_is_not_told_apart(make_grid):
@@ -91,14 +96,88 @@ def test_critical_difference_bars_join_what_is_not_told_apart(make_grid):
 
 
 def test_critical_difference_refuses_what_it_cannot_draw(make_grid):
-    frame = make_grid({"a": 0.8, "b": 0.5, "c": 0.2}, seeds=4)
+    frame = make_grid({"a": 0.8, "b": 0.5, "c": 0.2}, seeds=8)
     with pytest.raises(ValueError, match="against one measure"):
         report.critical_difference(report.order(frame, against="a", resamples=9))
-    with pytest.raises(ValueError, match="two measures and two blocks"):
-        report.critical_difference(report.order(frame[frame["seed"] == 0], resamples=9))
+    with pytest.raises(ValueError, match="enough networks to tell them apart"):
+        report.critical_difference(report.order(frame[frame["seed"] < 4], resamples=9))
 
 
-@pytest.mark.parametrize("draw", [report.heatmap, report.over_epochs, report.agreement])
+def test_bars_of_the_diagram_are_the_cliques_of_the_tests(make_grid):
+    """Every set of measures of which no two are told apart, and no other, has a bar, whose dots are its members."""
+    offsets = {name: 0.3 + 0.012 * place for place, name in enumerate("abcdefg")}
+    ordering = report.order(make_grid(offsets, seeds=12, noise=0.02, random=np.random.default_rng(1)), resamples=9)
+    axis = report.critical_difference(ordering, {"level": "weight"}).axes[0]
+    bars = [line for line in axis.get_lines() if line.get_marker() == "o" and len(set(line.get_ydata())) == 1]
+    ranks = ordering.table.set_index("measure")["mean_rank"]
+    near = {frozenset(pair) for pair in ordering.pairs.query("p_holm > 0.05")[["better", "worse"]].to_numpy()}
+    sets = [
+        frozenset(names) for size in range(2, 8) for names in itertools.combinations(offsets, size)
+        if all(frozenset(pair) in near for pair in itertools.combinations(names, 2))
+    ]  # fmt: skip
+    cliques = {names for names in sets if not any(names < other for other in sets)}
+    assert 1 < len(cliques) and sorted(sorted(bar.get_xdata()) for bar in bars) == sorted(
+        sorted(ranks[list(names)]) for names in cliques
+    )
+
+
+def test_settings_where_all_score_the_same_are_left_out_and_said(make_grid):
+    alike = pd.concat([make_grid({name: 0.5}, noise=0, level="layer") for name in "abc"])
+    frame = pd.concat([make_grid({"a": 0.3, "b": 0.5, "c": 0.4}), alike])
+    figure = report.heatmap(frame)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["weight\n10 networks"]
+    assert figure.get_suptitle().replace("\n", " ").endswith("not shown: layer, where all measures score the same")
+    assert len(report.heatmap(alike).axes[0].get_xticklabels()) == 1  # if that is all there is, it is shown
+    assert list(rank_correlation(frame, "settings")) == ["weight"]
+
+
+def test_placings_are_the_ranks_and_say_where_no_test_can_help(make_grid):
+    enough = make_grid({"a": 0.3, "b": 0.6, "c": 0.45}, seeds=9)
+    few = make_grid({"a": 0.6, "b": 0.3, "c": 0.45}, seeds=3, task="digits", run="b")
+    ordering = report.order(pd.concat([enough, few]), resamples=9)
+    axis = report.placings(ordering).axes[0]
+    headings = [label.get_text() for label in axis.get_xticklabels()]
+    assert headings == ["digits\nmlp\nweight\n3 networks*", "mnist\nmlp\nweight\n9 networks"]
+    rows = [label.get_text() for label in axis.get_yticklabels()]
+    places = np.reshape([int(text.get_text()) for text in axis.texts], (3, 2))
+    for column, task in enumerate(["digits", "mnist"]):
+        known = ordering.table[ordering.table["task"] == task].set_index("measure")["rank"]
+        assert dict(zip(rows, places[:, column], strict=True)) == dict(known.astype(int))
+
+
+FIGURES = {
+    "heatmap": (report.heatmap, report.setting_means),
+    "epochs": (report.over_epochs, report.epoch_means),
+    "agreement": (report.rank_agreement, report.rank_correlation),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_take_finished_numbers_and_axes(make_grid, name):
+    draw, compute = FIGURES[name]
+    frame = make_grid({"a": 0.8, "b": 0.5, "c": 0.2}, seeds=6, epochs=(1, 2))
+    figure, axis = plt.subplots()
+    plt.close(figure)
+    assert draw(compute(frame), ax=axis) is figure
+    own = draw(frame).axes[0]
+    assert [text.get_text() for text in axis.texts] == [text.get_text() for text in own.texts]
+    assert not figure.legends and not figure.get_suptitle() and axis.get_title()
+
+
+def test_figures_of_an_ordering_take_axes(make_grid):
+    ordering = report.order(make_grid({"a": 0.8, "b": 0.5, "c": 0.2}, seeds=8), resamples=9)
+    for draw in (report.critical_difference, report.placings):
+        figure, axis = plt.subplots()
+        plt.close(figure)
+        assert draw(ordering, ax=axis) is figure and axis.texts
+
+
+def test_one_checkpoint_makes_no_line(make_grid):
+    with pytest.raises(ValueError, match="several epochs"):
+        report.over_epochs(make_grid({"a": 0.8, "b": 0.5}, seeds=3))
+
+
+@pytest.mark.parametrize("draw", [report.heatmap, report.over_epochs, report.rank_agreement])
 def test_rows_and_scores_give_the_same_figure(make_grid, draw):
     frame = make_grid({"a": 0.8, "b": 0.5, "c": 0.2}, seeds=3, epochs=(1, 2))
 
@@ -112,7 +191,8 @@ def test_nothing_overlaps(scores):
     figure = report.over_epochs(scores)
     figure.draw_without_rendering()
     boxes = [axis.get_tightbbox() for axis in figure.axes if axis.get_visible()]
-    boxes.append(figure.legends[0].get_window_extent())
+    boxes += [text.get_window_extent() for axis in figure.axes[:1] for text in axis.texts]
+    boxes = boxes[1:]  # the first panel's holds its names
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 

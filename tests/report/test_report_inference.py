@@ -10,7 +10,7 @@ import scikit_posthocs
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
-from report.inference import (
+from report.statistics.tests import (
     blocks_needed,
     direction,
     friedman,

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import report
-from report import live as live_module
+from report.grid import live as live_module
 
 
 class Screen:

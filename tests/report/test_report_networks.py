@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import report
-from report.blocking import Group
-from report.columns import REQUIRED
-from report.ordering import _pairs, order
+from report.grid.blocks import Group
+from report.grid.ordering import compare_pairs, order
+from report.tables.columns import REQUIRED
 
 FAST = {"resamples": 99}
 OFFSETS = {"a": 0.55, "b": 0.5, "c": 0.48}
@@ -77,7 +77,7 @@ def test_networks_that_stand_in_a_second_file_change_nothing(make, tmp_path, cop
     twice = copy not in ("an earlier end", "other levels")
     assert ("networks that several runs hold count once" in found.summary) == twice
     assert order(both, by=[*by, "run"], **FAST).tests["blocks"].tolist().count(9) >= 1
-    pictured = [report.at(f[f["epoch"] == 10], [0, 0.5, 1]).drop(columns="threshold") for f in (one, both)]
+    pictured = [report.at_thresholds(f[f["epoch"] == 10], [0, 0.5, 1]).drop(columns="threshold") for f in (one, both)]
     pd.testing.assert_frame_equal(*pictured)
 
 
@@ -172,11 +172,11 @@ def test_the_shipped_networks_of_digits_are_thirty_whatever_a_shorter_run_adds(t
 def test_family_wise_error_of_24_exchangeable_measures(networks):
     """Nothing differs between measures but chance, which has heavy tails: how often is any pair told apart?"""
     random = np.random.default_rng(networks)
-    options = {"against": None, "margin": 0.0, "alpha": 0.05}
+    options = {"against": None, "margin": 0.0, "alpha": 0.05, "anytime": False}
     alarms = []
     for _ in range(300):
         areas = 0.5 + 0.05 * random.normal(size=(networks, 1)) + 0.02 * random.standard_t(4, size=(networks, 24))
         blocks = pd.DataFrame(areas, columns=[f"m{number:02d}" for number in range(24)])
-        pairs = _pairs(Group({}, blocks, "networks", {}, 0, 0, 0, 0, None), "area", options)
+        pairs = compare_pairs(Group({}, blocks, "networks", {}, 0, 0, 0, 0, None), "area", options)
         alarms.append(any(pair["verdict"].startswith("better") for pair in pairs))
     assert np.mean(alarms) <= 0.06

@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 
 import report
-from report.blocking import groups
-from report.ordering import order
+from report.grid.blocks import groups
+from report.grid.ordering import order
 
 FAST = {"resamples": 199}
 

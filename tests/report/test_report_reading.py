@@ -9,15 +9,24 @@ import pandas as pd
 import pytest
 
 import report
-from report import legacy
-from report.columns import REQUIRED
+from report.tables import legacy
+from report.tables.columns import REQUIRED
 
 
 def test_reads_columns_chance_and_source(make_curve, write):
     path = write(make_curve([0, 0.5, 1]))
     path.with_suffix(".json").write_text(json.dumps({"chance_loss": 2.3, "chance_accuracy": 0.1, "settings": {}}))
     frame = report.read(path)
-    assert list(frame.columns) == [*REQUIRED, "chance_loss", "chance_accuracy", "status", "source", "network", "fold"]
+    assert list(frame.columns) == [
+        *REQUIRED,
+        "chance_loss",
+        "chance_accuracy",
+        "status",
+        "source",
+        "network",
+        "fold",
+        "anytime",
+    ]
     assert frame["chance_loss"].tolist() == [2.3] * 3
     assert frame["source"].unique().tolist() == [str(path)]
     assert frame["threshold"].tolist() == [0, 0.5, 1]

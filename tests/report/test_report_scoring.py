@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import report
-from report.intervals import student_t
-from report.scoring import FLAGS, area, tolerance
+from report.grid.scores import FLAGS, area, tolerance
+from report.statistics.intervals import student_t
 
 
 def only(frame):
@@ -200,9 +200,9 @@ def test_table_separates_what_varies(make_grid):
 
 def test_at_reads_curves_at_thresholds(make_grid):
     frame = make_grid({"a": 0.5, "b": 0.2}, seeds=4)
-    found = report.at(frame, [0.5, 1.0])
+    found = report.at_thresholds(frame, [0.5, 1.0])
     assert found["threshold"].tolist() == [0.5, 0.5, 1, 1]
     expected = frame[(frame["measure"] == "a") & (frame["threshold"] == 0.5)]["validation_accuracy"].mean()
     assert found["validation_accuracy"][0] == pytest.approx(expected)
     with pytest.raises(ValueError, match=r"received 0\.33"):
-        report.at(frame, 0.33)
+        report.at_thresholds(frame, 0.33)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import report
-from report.sequential import COLUMNS, METER, final_accuracies
+from report.sequential.results import COLUMNS, METER, final_accuracies
 
 PUBLISHED = "sequence,model,measure,penalty,strength,accuracy,half_width\nstrange,mlp,mas,plain,3,0.84,0.01\n"
 
@@ -287,6 +287,28 @@ def test_the_trace_of_the_meter(frame, nothing_left_open):
     line = figure.axes[0].get_lines()[0]
     assert list(line.get_xdata()) == [2, 3] and line.get_ydata() == pytest.approx([2.0, 3.0])
     assert all(axis.get_yscale() == "log" for axis in figure.axes)
+
+
+def test_one_strength_of_each_is_a_row_with_a_point(frame, nothing_left_open):
+    single = frame[(frame["strength"] == 10.0) | frame["measure"].isin(["none", "joint"])]
+    figure = report.strength_curves(single)
+    (axis,) = figure.axes
+    finals = final_accuracies(single)
+    rows = finals[~finals["measure"].isin(["none", "joint"])].groupby(["measure", "penalty"])["test_accuracy"].mean()
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert len(names) == len(rows) and all("λ = 10" in name for name in names)
+    drawn = [line.get_xdata()[0] for line in axis.get_lines() if len(line.get_xdata()) == 1]
+    assert all(any(x == pytest.approx(mean) for x in drawn) for mean in rows)
+    assert axis.get_xscale() == "linear" and apart(figure)
+
+
+def test_few_seeds_are_dots_and_many_have_bars(frame, nothing_left_open):
+    first = final_accuracies(frame).query("measure != 'none' and measure != 'joint'")
+    few = first[first["seed"].isin(sorted(first["seed"].unique())[:2])]
+    many = pd.concat([first.assign(seed=seed, test_accuracy=0.9 + seed / 100) for seed in range(6)])
+    dots, bars = report.strength_curves(few), report.strength_curves(many)
+    assert "small dots: each seed" in dots.get_suptitle() and "intervals" not in dots.get_suptitle()
+    assert "bars: 95 % Student's t" in bars.get_suptitle() and "dots" not in bars.get_suptitle()
 
 
 def test_instability_draws_what_is_finite(nothing_left_open):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import report
-from report.blocking import groups
+from report.grid.blocks import groups
 
 
 def rows(network="wa", folds=8, measures=("good", "fair", "bad"), run="r", seed=0, model="m", examples=50):
@@ -32,7 +32,7 @@ def test_the_sentence_says_for_what_it_holds():
     assert "8 splits; a statement for this network, over splits of the examples)" in found.summary
     assert "networks" not in found.summary.partition("Pairs:")[0]
     assert list(report.table(rows())["splits"]) == [8, 8, 8]
-    assert set(report.at(rows(), [0.5])["splits"]) == {8}
+    assert set(report.at_thresholds(rows(), [0.5])["splits"]) == {8}
 
 
 def test_two_runs_of_the_same_folds_are_one():

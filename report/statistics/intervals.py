@@ -2,6 +2,12 @@
 
 import numpy as np
 
+FEW = 5
+"""Of fewer networks each is drawn: their Student's t interval says little but that they are few."""
+
+BANDS = {False: "bands: 95 % Student's t intervals", True: "thin lines: each network"}
+"""What stands around the lines of a figure: of enough networks, and of few."""
+
 
 def student_t(values, confidence=0.95):
     """Bracket the mean by Student's t interval.

@@ -29,10 +29,14 @@ VALUES = [
 REQUIRED = [*ROW, *VALUES]
 CHANCE = ["chance_loss", "chance_accuracy"]
 TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill", "status", "source", "network", "fold"]
-MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan}
+MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan, "anytime": False}
+"""What stands in columns that rows need not have. `anytime`: whether their run was looked at while it grew."""
 
 LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "layer"]
 """From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""
+
+CONTROLS = ["random", "inverse_magnitude"]
+"""Measures that others are held against: what knows nothing, and what is wrong on purpose."""
 
 LABELS = {
     "threshold": "fraction of weights replaced",
@@ -54,7 +58,8 @@ def complete(frame):
         frame: DataFrame. Rows as the experiments write them.
 
     Returns:
-        DataFrame, the same rows in the same order. Chance is also taken from `frame.attrs`, where a run leaves it.
+        DataFrame, the same rows in the same order. Chance, and whether a run was still growing (`anytime`), are also
+        taken from `frame.attrs`, where a run leaves them.
 
     Raises:
         ValueError: a column that says what was measured is missing.
@@ -68,6 +73,7 @@ def complete(frame):
         )
     names = [*REQUIRED, *CHANCE, *MISSING]
     known = {name: np.nan if frame.attrs.get(name) is None else frame.attrs[name] for name in CHANCE}
+    known["anytime"] = frame.attrs.get("anytime", MISSING["anytime"])
     return frame.assign(**{n: {**MISSING, **known}.get(n, np.nan) for n in names if n not in frame.columns})
 
 
@@ -129,15 +135,30 @@ def same(frame, names, values):
     return frame[keep]
 
 
-def last(frame):
+def last_checkpoint(frame):
     """Select the rows of each run's last checkpoint."""
     return frame[frame["epoch"] == frame.groupby("run", dropna=False)["epoch"].transform("max")]
 
 
-def among(names, frame):
+def measures_in(names, frame):
     """Keep the measures among `names` that occur in a frame; all that occur, if none does or `names` is None."""
     there = set(frame["measure"])
     return [name for name in names or () if name in there] or sorted(there)
+
+
+def first_and_controls(measures, most=10):
+    """Of many measures, the best first, choose the first ones and the controls; all, if these are about as many.
+
+    Example:
+        >>> first_and_controls(["obd", "magnitude", "fisher", "mas", "random"], most=1)
+        ['obd', 'random']
+    """
+    measures = list(measures)
+    return (
+        measures
+        if len(measures) <= most + len(CONTROLS)
+        else [name for place, name in enumerate(measures) if place < most or name in CONTROLS]
+    )
 
 
 def runs(frame):
@@ -158,3 +179,42 @@ def runs(frame):
 
 
 _COUNTED = {"seeds": "seed", "measures": "measure", "thresholds": "threshold"}
+
+
+def choose(frame, wanted):
+    """Keep the rows whose columns hold wanted values.
+
+    Args:
+        frame: DataFrame.
+        wanted: dict of column name to list of values, or to None for all.
+
+    Raises:
+        ValueError: a value does not occur, or no row is left.
+    """
+    for name, values in wanted.items():
+        if values is None:
+            continue
+        known = frame[name].dropna().unique()
+        unknown = [value for value in values if value not in known]
+        if unknown:
+            kind = f"{name.removesuffix('y')}ies" if name.endswith("y") else f"{name}s"
+            raise ValueError(f"Expected {kind} among {', '.join(map(str, sorted(known)))}, received {unknown}.")
+        frame = frame[frame[name].isin(values)]
+    if frame.empty:
+        raise ValueError("Expected at least one row to draw, received none. Choose other rows, or wait for the run.")
+    return frame
+
+
+def of_one_run(frame):
+    """Return the first row of a frame, as what names the run that all its rows are of.
+
+    Raises:
+        ValueError: rows of several runs, or none.
+    """
+    runs = frame["run"].unique()
+    if len(runs) != 1:
+        raise ValueError(
+            f"Expected rows of one run, received {len(runs)} ({', '.join(map(str, runs[:5]))}). Choose one: "
+            "frame[frame['run'] == name]."
+        )
+    return frame.iloc[0]

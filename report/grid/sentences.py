@@ -3,9 +3,11 @@
 import itertools
 import math
 
-from report.columns import words
-from report.inference import blocks_needed, smallest_p
-from report.scoring import DIRECTIONS, FLAGS, MISSES_CHANCE, SCORES
+from report.grid.scores import DIRECTIONS, FLAGS, MISSES_CHANCE, SCORES
+from report.statistics.evidence import blocks_to_settle, largest_evidence
+from report.statistics.tests import blocks_needed, smallest_p
+from report.statistics.words import count, e_value, p_value
+from report.tables.columns import words
 
 
 def place(where):
@@ -13,17 +15,7 @@ def place(where):
     return "on " + "/".join(words(name, value) for name, value in where.items()) if where else "overall"
 
 
-def p_value(p):
-    """Write a p-value: three decimals, or "p < 0.001"."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def count(number, kind):
-    """Write a number of things, as in "1 network" or "20 networks"."""
-    return f"{number} {kind.removesuffix('s') if number == 1 else kind}"
-
-
-def of_pair(group, pair, margin):
+def of_pair(group, pair, margin, anytime=False):
     """Say how two measures compare, the better one first."""
     claim = {
         "better": "{better} > {worse}",
@@ -32,11 +24,19 @@ def of_pair(group, pair, margin):
         "not told apart": "{better} and {worse} are not told apart",
     }[pair["verdict"]]
     claim = claim.format(better=pair["better"], worse=pair["worse"], margin=margin)
-    interval = "" if math.isnan(pair["low"]) else f" [{pair['low']:.3f}, {pair['high']:.3f}]"
+    of = ", median in" if anytime else ""
+    interval = "" if math.isnan(pair["low"]) else f"{of} [{pair['low']:.3f}, {pair['high']:.3f}]"
     difference = f"difference {pair['difference']:.3f}{interval}"
     mean = f", mean {pair['mean_difference']:.3f} the other way" if mean_disagrees(pair) else ""
     blocks = count(len(group.blocks), group.kind)
-    return f"{place(group.where)}, {claim} ({difference}{mean}, {p_value(pair['p_holm'])}, {blocks})"
+    return f"{place(group.where)}, {claim} ({difference}{mean}, {_strength(pair, anytime)}, {blocks})"
+
+
+def _strength(pair, anytime):
+    """Say how strong the evidence is for a verdict: that for equality where it is all that there is."""
+    if not anytime:
+        return p_value(pair["p_holm"])
+    return e_value(pair["e_equal_holm" if pair["verdict"] == "practically equal" else "e_holm"])
 
 
 def mean_disagrees(pair):
@@ -44,13 +44,18 @@ def mean_disagrees(pair):
     return round(pair["mean_difference"], 12) < 0
 
 
-def of_order(group, order, signs, test, score):
+def of_order(group, order, signs, test, score, anytime=False):
     """Say the whole order, with the test of whether there is any."""
     chain = order[0] + "".join(f"{sign}{name}" for sign, name in zip(signs, order[1:], strict=True))
-    found = f"F({test['df1']}, {test['df2']}) = {test['f']:.4g}, {p_value(test['p'])}"
+    found = (
+        f"Friedman test with the Iman-Davenport correction: F({test['df1']}, {test['df2']}) = {test['f']:.4g}, "
+        f"{p_value(test['p'])}"
+    )
+    if anytime:
+        found = f"evidence of any difference, the mean over pairs: {e_value(test['e'])}"
     return (
-        f"{place(group.where)}, {chain} by {score} ({DIRECTIONS[SCORES[score]]}; Friedman test with the Iman-Davenport "
-        f"correction: {found}, {count(len(group.blocks), group.kind)}; {scope(group)})"
+        f"{place(group.where)}, {chain} by {score} ({DIRECTIONS[SCORES[score]]}; {found}, "
+        f"{count(len(group.blocks), group.kind)}; {scope(group)})"
     )
 
 
@@ -64,14 +69,42 @@ def scope(group):
     return about.get(group.kind, "a statement over tasks, each the mean of its seeds")
 
 
-def of_method(options):
-    """Say how pairs were compared, and what the signs mean."""
+def of_methods(options, used):
+    """Say how pairs were compared, and what the signs mean.
+
+    Args:
+        options: dict.
+        used: list of bool. For each group, whether its verdicts hold at every look.
+
+    Returns:
+        list of str. One sentence for each way that was used.
+    """
+    several = len(set(used)) > 1
+    said = {False: _of_tests(options), True: _of_evidence(options)}
+    where = {False: " of finished runs" if several else "", True: " of runs that are growing" if several else ""}
+    return [f"Pairs{where[way]}: {said[way]}" for way in sorted(set(used))]
+
+
+def _of_evidence(options):
     pairs = f"all pairs with {options['against']}" if options["against"] else "all pairs"
     return (
-        f"Pairs: exact Wilcoxon signed-rank tests of whether paired differences are symmetric about 0, p adjusted by "
-        f"Holm for {pairs}; better is who the signed ranks favour, and differences are Hodges-Lehmann estimates with "
-        f"95 % intervals of the same test; > is better at the level {options['alpha']:g}, ~ is not told apart, = is "
-        f"practically equal (within {options['margin']:g})"
+        f"anytime-valid, so that looking after every network and stopping when one likes raises no error. E-values of "
+        f"whether a difference is as often above 0 as below, ties left out, adjusted by e-Holm for {pairs}; better is "
+        f"who both the signs and the signed ranks favour, differences are Hodges-Lehmann estimates, with 95 % "
+        f"confidence sequences of the median; > is better at the level {options['alpha']:g} (e of at least "
+        f"{1 / options['alpha']:g}), ~ is not told apart, = is practically equal (e-values, likewise adjusted, of a "
+        f"median within {options['margin']:g}). Intervals of means in the table are for a number of blocks that was "
+        f"fixed beforehand"
+    )
+
+
+def _of_tests(options):
+    pairs = f"all pairs with {options['against']}" if options["against"] else "all pairs"
+    return (
+        f"for a number of blocks that was fixed beforehand, exact Wilcoxon signed-rank tests of whether paired "
+        f"differences are symmetric about 0, p adjusted by Holm for {pairs}; better is who the signed ranks favour, "
+        f"and differences are Hodges-Lehmann estimates with 95 % intervals of the same test; > is better at the level "
+        f"{options['alpha']:g}, ~ is not told apart, = is practically equal (within {options['margin']:g})"
     )
 
 
@@ -95,18 +128,27 @@ def of_directions(group, order, pairs):
     return said + ([f"{here}, pairs run in a circle: the order is against {', '.join(back)}"] if back else [])
 
 
-def of_doubts(group, pairs, alpha):
+def of_looks(group):
+    """Say that p-values were asked for, or are all there can be, of a run that is looked at while it grows."""
+    return (
+        f"{place(group.where)}, the run is growing, or has grown until it was settled, and these p-values are for a "
+        "number of networks that was fixed beforehand: they are not to be read from a look at it; anytime=True, with "
+        "networks as blocks, has what may be"
+    )
+
+
+def of_doubts(group, pairs, options):
     """Say everything that keeps an ordering from meaning what it seems to.
 
     Args:
         group: Group.
         pairs: int. How many pairs of measures are tested.
-        alpha: float.
+        options: dict. Those of `report.order`.
 
     Returns:
         list of str.
     """
-    here, (blocks, measures) = place(group.where), group.blocks.shape
+    here, (blocks, measures), alpha = place(group.where), group.blocks.shape, options["alpha"]
     units = "splits" if group.kind == "splits" else "networks"
     doubts = [_of_aside(here, group, measure, reason) for measure, reason in group.aside.items()]
     if group.dropped:
@@ -121,7 +163,13 @@ def of_doubts(group, pairs, alpha):
         )
     elif blocks < 2:
         doubts.append(f"{here}, no test is possible with {count(blocks, group.kind)}: at least 2 are needed")
-    elif smallest_p(blocks, pairs) > alpha:
+    elif options["anytime"] and largest_evidence(blocks, pairs) < 1 / alpha:
+        doubts.append(
+            f"{here}, too few blocks to settle pairs: with {count(blocks, group.kind)} and {count(pairs, 'pairs')} no "
+            f"adjusted e-value can exceed {largest_evidence(blocks, pairs):.3g}; {blocks_to_settle(pairs, alpha)} are "
+            "needed, or fewer comparisons (against=a measure)"
+        )
+    elif not options["anytime"] and smallest_p(blocks, pairs) > alpha:
         doubts.append(
             f"{here}, too few blocks to tell pairs apart: with {count(blocks, group.kind)} and "
             f"{count(pairs, 'pairs')} no adjusted p-value can fall below {smallest_p(blocks, pairs):.3g}; "
@@ -149,7 +197,7 @@ def of_doubts(group, pairs, alpha):
     return [*doubts, *_of_flags(here, group)]
 
 
-def power(networks, measures, alpha=0.05, kind="networks"):
+def power(networks, measures, alpha=0.05, kind="networks", anytime=False):
     """Say before a run whether it will be able to tell measures apart.
 
     Args:
@@ -157,6 +205,7 @@ def power(networks, measures, alpha=0.05, kind="networks"):
         measures: int.
         alpha: float. Level of the tests of `report.order`.
         kind: str. What the blocks are: "networks" or "splits".
+        anytime: bool. Whether one wants to look at every network, or to go on until pairs are settled.
 
     Returns:
         str.
@@ -169,6 +218,11 @@ def power(networks, measures, alpha=0.05, kind="networks"):
     if not pairs:
         return f"Tests: there is nothing to order, with {count(measures, 'measures')}."
     said = f"Tests: {count(networks, kind)} {{}} tell {measures} measures apart"
+    if anytime:
+        needed = [blocks_to_settle(number, alpha) for number in (pairs, measures - 1)]
+        can = said.format("can" if networks >= needed[0] else "cannot")
+        to_one = f", or {needed[1]} if all are compared with one" if pairs > 1 else ""
+        return f"{can}, at any look. It takes {needed[0]} that agree to settle the first pair{to_one}."
     if networks > 1 and smallest_p(networks, pairs) <= alpha:
         return f"{said.format('can')}: adjusted p-values reach down to {smallest_p(networks, pairs):.2g}."
     to_one = f", or {blocks_needed(measures - 1, alpha)} if all are compared with one" if pairs > 1 else ""

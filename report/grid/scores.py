@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from report.columns import CELL, FACETS, complete, parts
+from report.tables.columns import CELL, FACETS, complete, parts
 
 SCORES = {"area": 1, "accuracy_area": 1, "tolerance": -1, "accuracy_tolerance": -1}
 """The scores, and which direction is better: 1 where smaller is, -1 where larger is."""
@@ -56,9 +56,9 @@ def scores(frame, ties=TIES, fractions=FRACTIONS):
         fractions: float. Largest difference between threshold and replaced fraction that is not flagged.
 
     Returns:
-        DataFrame with the columns of `report.columns.CELL`, the scores of `SCORES`, `tie_fraction` (largest over
-        thresholds), `network`, `fold`, `examples`, `thresholds` (how many), `loss_start` and `loss_end` (at thresholds
-        0 and 1), `chance_loss` and `flags` (words of `FLAGS` joined by "; ", empty where all is well).
+        DataFrame with the columns of `report.tables.columns.CELL`, the scores of `SCORES`, `tie_fraction` (largest over
+        thresholds), `network`, `fold`, `anytime`, `examples`, `thresholds` (how many), `loss_start` and `loss_end` (at
+        thresholds 0 and 1), `chance_loss` and `flags` (words of `FLAGS` joined by "; ", empty where all is well).
     """
     ordered = with_chance(complete(frame)).sort_values([*CELL, "threshold"], kind="stable").reset_index(drop=True)
     if ordered.empty:
@@ -154,6 +154,7 @@ def _score(cell, ties, fractions):
         "tie_fraction": _largest(cell["tie_fraction"]),
         "network": cell["network"][0],
         "fold": cell["fold"][0],
+        "anytime": bool(cell["anytime"].any()),
         "examples": _largest(cell["examples"]),
         "thresholds": len(thresholds),
         "loss_start": loss[0] if thresholds[0] == 0 else np.nan,

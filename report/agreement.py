@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from report.columns import last, parts, title, varying
-from report.drawing import choose
-from report.figures import draw_matrix
-from report.intervals import student_t
-from report.networks import at_one_checkpoint, by_network, name_networks, once_each
-from report.reading import about, find, has_rows, numeric, or_skip, parse, require
-from report.style import colours, house_style, panels
+from report.drawing.axes import entitle, panels, share_legend
+from report.drawing.matrix import draw_matrix
+from report.drawing.style import colours, house_style
+from report.statistics.intervals import FEW, student_t
+from report.tables.columns import choose, last_checkpoint, parts, title, varying
+from report.tables.networks import at_one_checkpoint, by_network, name_networks, once_each
+from report.tables.reading import about, has_rows, numeric, parse, read_each, require
 
 WHERE = ["task", "model", "level", "reduction", "scope"]
 PAIR = ["run", "seed", "epoch", *WHERE, "measure", "other"]
@@ -42,10 +42,7 @@ def read_agreement(paths):
         table = table.reindex(columns=[*COLUMNS, "network"])
         return numeric(table, ["seed", "epoch", "groups", "spearman"], file), beside
 
-    found = list(filter(None, (or_skip(read_one, file, strict) for file, strict in find(paths).items())))
-    if not found:
-        raise ValueError(f"Expected the agreement of measures in {paths}, found none. Name the files to see why.")
-    frames, abouts = zip(*found, strict=True)
+    frames, abouts = zip(*read_each(read_one, paths, "the agreement of measures"), strict=True)
     frame = pd.concat(name_networks(frames, abouts), ignore_index=True).drop_duplicates()
     turned = frame.rename(columns={"measure": "other", "other": "measure"})[frame.columns]
     both = pd.concat([frame, turned], ignore_index=True)
@@ -58,7 +55,7 @@ def read_agreement(paths):
     return both
 
 
-def against(frame, measure="deletion", epoch=None):
+def agreement_with(frame, measure="deletion", epoch=None):
     """Say how well every measure's scores agree with one measure's; with `deletion`, the true rise of the loss.
 
     Args:
@@ -84,23 +81,31 @@ def against(frame, measure="deletion", epoch=None):
 
 
 @house_style
-def truth(frame, measure="deletion", level=None, epoch=None):
-    """Draw `against` at one level, of units if it is not said: a point for each measure with its 95 % interval.
+def plot_agreement_with(frame, measure="deletion", level=None, epoch=None, ax=None):
+    """Draw `agreement_with` at one level, of units if it is not said: a point for each measure with its 95 % interval.
 
     Columns are tasks, models (and reductions); within each, filled points correlate within layers, hollow ones over
-    the whole network. The measure that agrees best within layers, averaged over columns, stands on top.
+    the whole network. The measure that agrees best within layers, averaged over columns, stands on top. Intervals end
+    at -1 and 1; fewer than five networks have none.
+
+    Args:
+        frame: DataFrame of `read_agreement` or of `agreement_with`.
+        measure, epoch: as for `agreement_with`.
+        level: str or None. Defaults to "unit", or "hidden_unit" where there is none.
+        ax: Axes, array of them, or None. Axes to draw into, one a column.
 
     Returns:
         Figure.
     """
     level = level or ("unit" if "unit" in set(frame["level"]) else "hidden_unit")
-    found = choose(against(frame, measure, epoch), {"level": [level]})
+    table = frame if "spearman_low" in frame else agreement_with(frame, measure, epoch)
+    found = choose(table, {"level": [level]})
     within = found[found["scope"] == "layer"] if "layer" in set(found["scope"]) else found
     order = within.groupby("measure")["spearman"].mean().sort_values(na_position="first").index
     names = varying(found, ["task", "model", "reduction"]) or ["task", "model"]
     columns = parts(found, names)
     figure, axes = panels(
-        1, len(columns), (1.7 + 2.3 * len(columns), 1.2 + 0.17 * len(order)), sharex=True, sharey=True
+        1, len(columns), (1.7 + 2.3 * len(columns), 1.4 + 0.17 * len(order)), ax, sharex=True, sharey=True
     )
     for axis, (values, part) in zip(axes[0], columns, strict=True):
         for (scope,), points in parts(part, ["scope"]):
@@ -111,8 +116,9 @@ def truth(frame, measure="deletion", level=None, epoch=None):
         axis.set_yticks(range(len(order)), order)
         axis.set_xlim(-1.05, 1.05)
         axis.set_xlabel(f"rank correlation with {measure}")
-    entries = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2, frameon=False)
+    about = f"rank correlation of {level} scores with {measure}: means over networks"
+    entitle(figure, axes, f"{about}; bars: 95 % Student's t intervals, of {FEW} networks or more", ax)
+    share_legend(figure, axes, ax)
     return figure
 
 
@@ -121,20 +127,23 @@ def _points(axis, points, scope):
     shift = -0.18 if scope == "model" else 0.18
     for place, (name, row) in enumerate(points.iterrows()):
         colour = colours([name])[name]
-        ends = [[row["spearman"] - row["spearman_low"]], [row["spearman_high"] - row["spearman"]]]
+        low, high = max(row["spearman_low"], -1), min(row["spearman_high"], 1)
+        ends = [[row["spearman"] - low], [high - row["spearman"]]]
+        ends = np.nan if row["networks"] < FEW else ends
         look = {"fmt": "o", "color": colour, "elinewidth": 1, "markersize": 4, **hollow}
         axis.errorbar([row["spearman"]], [place + shift], xerr=None if np.isnan(ends).any() else ends, **look)
     axis.plot([], [], "o", color="#444444", label=SCOPES.get(scope, scope), **hollow)
 
 
 @house_style
-def alike(frame, level="weight", scope="layer", epoch=None):
+def agreement_matrix(frame, level="weight", scope="layer", epoch=None, ax=None):
     """Draw how far the scores of every two measures agree at one level: their mean rank correlation over networks.
 
     Args:
         frame: DataFrame of `read_agreement`.
         level, scope: str.
         epoch: int or None. The checkpoint. Defaults to each run's last.
+        ax: Axes or None. Axes to draw into.
 
     Returns:
         Figure. Measures that agree stand beside each other.
@@ -145,10 +154,10 @@ def alike(frame, level="weight", scope="layer", epoch=None):
     order = _seriated(means)
     means = means.loc[order, order].rename_axis(index=None, columns=None)
     side = 0.34 * len(means)
-    figure, axes = panels(1, 1, (2.4 + side, 2.0 + 0.6 * side))
+    figure, axes = panels(1, 1, (2.4 + side, 2.0 + 0.6 * side), ax)
     draw_matrix(axes[0, 0], means, (-1, 1), "PuOr")
-    tasks = ", ".join(title(["task", "model"], values) for values, _ in parts(frame, ["task", "model"]))
-    axes[0, 0].set_title(f"rank correlation of {level} scores {SCOPES[scope]} ({tasks})")
+    tasks = "; ".join(title(["task", "model"], values) for values, _ in parts(frame, ["task", "model"]))
+    entitle(figure, axes, f"mean rank correlation of {level} scores {SCOPES[scope]} ({tasks})", ax)
     return figure
 
 
@@ -166,6 +175,6 @@ def _seriated(means):
 
 def _at(frame, epoch):
     """Select a checkpoint; a network that two runs hold counts once."""
-    frame = last(frame) if epoch is None else choose(frame, {"epoch": [epoch]})
+    frame = last_checkpoint(frame) if epoch is None else choose(frame, {"epoch": [epoch]})
     frame = by_network(frame, (*PAIR[2:3], *WHERE[2:], *PAIR[-2:]), "spearman")
     return pd.concat([once_each(at_one_checkpoint(part)) for _, part in parts(frame, WHERE)])

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pandas as pd
 
-from report.columns import parts
-from report.inference import hodges_lehmann, holm, wilcoxon
-from report.intervals import paired_t, student_t
-from report.reading import once, require, settings_of, tables
+from report.statistics.intervals import paired_t, student_t
+from report.statistics.tests import hodges_lehmann, holm, wilcoxon
+from report.tables.columns import parts
+from report.tables.reading import once, require, settings_of, tables
 
 WHERE = ["run", "sequence", "model", "protocol"]
 PROTECTION = ["measure", "penalty", "strength"]
@@ -51,13 +51,16 @@ def final_accuracies(frame):
     """Average the accuracies over all tasks after the last one.
 
     Args:
-        frame: DataFrame of `read_sequential`, or rows as the experiment writes them.
+        frame: DataFrame of `read_sequential`, rows as the experiment writes them, or of this function, which is
+            returned as it is.
 
     Returns:
         DataFrame. One row for each finished measure, penalty, strength and seed of a run: `validation_accuracy` and
         `test_accuracy`, NaN where the weights became infinite.
     """
     frame = frame if "protocol" in frame else frame.assign(protocol="unknown")
+    if "after_task" not in frame:
+        return frame
     last = frame[frame["after_task"] == frame["tasks"]]
     grouped = last.groupby([*WHERE, *PROTECTION, "seed"], sort=True)
     whole = grouped["on_task"].size() == grouped["tasks"].first()

@@ -3,47 +3,44 @@
 import numpy as np
 import pandas as pd
 
-from report.columns import parts
-from report.drawing import choose, label_outside, logarithmic, of_one_run, share_legend
-from report.figures import draw_matrix
-from report.intervals import student_t
-from report.sequential import ENDS, PROTECTION, WHERE, best_strengths, final_accuracies
-from report.style import DASHES, INK, house_style, legend_height, panels, style
+from report.drawing.axes import entitle, label_outside, legend_height, logarithmic, panels, share_legend, whole_numbers
+from report.drawing.matrix import draw_matrix
+from report.drawing.meters import PENALTIES, draw_meters
+from report.drawing.style import DASHES, INK, house_style, style
+from report.sequential.results import ENDS, PROTECTION, WHERE, best_strengths, final_accuracies
+from report.statistics.intervals import FEW, student_t
+from report.statistics.words import span
+from report.tables.columns import choose, of_one_run, parts
 
 ENDS_LOOK = {
     "joint": {"color": INK["black"], "linestyle": DASHES["dotted"], "label": "all tasks at once"},
     "none": {"color": INK["grey"], "linestyle": DASHES["dotted"], "label": "no protection"},
-}
-PENALTIES = {
-    "plain": {"color": INK["vermillion"], "linestyle": DASHES["solid"], "marker": "o"},
-    "stabilized": {"color": INK["blue"], "linestyle": DASHES["dashed"], "marker": "s"},
-    "decoupled": {"color": INK["green"], "linestyle": DASHES["dotted"], "marker": "^"},
 }
 METERS = {
     "ewc_largest": "largest rate · λ · Ω",
     "ewc_percentile": "99.9th percentile of rate · λ · Ω",
     "ewc_penalty_ratio": "penalty's gradient / task's",
 }
-LIMITS = {"ewc_largest": (1, 2), "ewc_percentile": (1, 2)}
-"""Where a weight begins to jump over its anchor, and to move away from it."""
 STRENGTH = "strength λ of (λ/2) Σ Ω (w − w*)²"
 HIGHEST = 1e3
 """Where the vertical axis of an explosion ends."""
 
 
 @house_style
-def strength_curves(frame, measures=None, lowest=None):
+def strength_curves(frame, measures=None, lowest=None, ax=None):
     """Draw the test accuracy over all tasks after the last one against the strength of the penalty.
 
-    Panels are penalties. A line is a measure's mean over seeds, the bars its 95 % Student's t intervals; a single seed
-    has none, and where the weights of a seed became infinite the line breaks. The two ends are lines across with their
-    intervals as bands.
+    Panels are penalties. A line is a measure's mean over seeds, the bars its 95 % Student's t intervals within 0 and 1;
+    fewer than five seeds are dots instead. Where the weights of a seed became infinite the line breaks. The two ends
+    are lines across with their intervals as bands. If each measure and penalty has a single strength, it is a row with
+    a point instead.
 
     Args:
-        frame: DataFrame of `read_sequential`; the rows of one run.
+        frame: DataFrame of `read_sequential` or `final_accuracies`; the rows of one run.
         measures: list of str or None. Measures to show, in this order. Defaults to all.
         lowest: float, "quartile" or None. Where the vertical axis begins; "quartile" is the lower one of the means.
             The horizontal axis keeps to the strengths whose means show. Defaults to what shows everything.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure.
@@ -56,9 +53,11 @@ def strength_curves(frame, measures=None, lowest=None):
     protected = choose(finals[~finals["measure"].isin(ENDS)], {"measure": measures})
     measures = list(measures or sorted(protected["measure"].unique()))
     penalties = [name for name in PENALTIES if name in set(protected["penalty"])]
+    if protected.groupby(PROTECTION[:2])["strength"].nunique().max() == 1:
+        return _each_once(pd.concat([protected, finals[finals["measure"].isin(ENDS)]]), measures, where, ax)
     width = max(1.0 + 2.6 * len(penalties), 5.6)
     size = (width, 2.9 + legend_height(len(measures) + 2, width))
-    figure, axes = panels(1, len(penalties), size, sharex=True, sharey=True)
+    figure, axes = panels(1, len(penalties), size, ax, sharex=True, sharey=True)
     for axis, penalty in zip(axes[0], penalties, strict=True):
         of_penalty = protected[protected["penalty"] == penalty]
         for measure in measures:
@@ -78,8 +77,38 @@ def strength_curves(frame, measures=None, lowest=None):
     if len(strengths):
         axes[0, 0].set_xlim(strengths.min() / 1.5, strengths.max() * 1.5)
     label_outside(axes, STRENGTH, "test accuracy, mean over all tasks")
-    figure.suptitle(where, fontsize=8)
-    share_legend(figure, axes)
+    closer = "" if lowest is None else "closer: "
+    entitle(figure, axes, f"{closer}{where}; {_bands(protected)}", ax)
+    share_legend(figure, axes, ax, last=tuple(look["label"] for look in ENDS_LOOK.values()))
+    return figure
+
+
+def _bands(finals):
+    """Say what stands for the mean, and what for how sure it is."""
+    seeds = finals.groupby(PROTECTION)["seed"].nunique()
+    looks = {True: "small dots: each seed", False: "bars: 95 % Student's t intervals"}
+    bands = [looks[few] for few in sorted(set(seeds < FEW)) if seeds.max() > 1]
+    return "; ".join([f"mean of {span(seeds.min(), seeds.max(), 'seeds')}", *bands])
+
+
+def _each_once(finals, measures, where, ax):
+    """Draw one point for each measure and penalty, all of which have a single strength: there is no curve."""
+    rows = parts(finals[~finals["measure"].isin(ENDS)], PROTECTION)
+    rows.sort(key=lambda item: (measures.index(item[0][0]), item[0][1]), reverse=True)
+    figure, axes = panels(1, 1, (5.6, 1.5 + 0.22 * len(rows)), ax)
+    for place, ((measure, _, _), cells) in enumerate(rows):
+        look = {"color": style(measure)["color"], "marker": style(measure)["marker"], "linestyle": "none"}
+        axes[0, 0].plot(cells["test_accuracy"], [place] * len(cells), **look | {"alpha": 0.4, "markersize": 2.5})
+        axes[0, 0].plot([cells["test_accuracy"].mean(skipna=False)], [place], **look)
+    for end, look in ENDS_LOOK.items():
+        accuracies = finals[finals["measure"] == end]["test_accuracy"]
+        if accuracies.notna().any():
+            axes[0, 0].axvline(accuracies.mean(), linewidth=1, zorder=1, **look)
+    axes[0, 0].set_yticks(range(len(rows)), [_words(*name) for name, _ in rows])
+    axes[0, 0].set_ylim(-0.6, len(rows) - 0.4)
+    axes[0, 0].set_xlabel("test accuracy, mean over all tasks")
+    entitle(figure, axes, f"{where}, one strength of each; {_bands(finals)}", ax)
+    share_legend(figure, axes, ax)
     return figure
 
 
@@ -87,14 +116,23 @@ def _curve(axis, cells, measure):
     if cells.empty:
         return
     by_strength = [(strength, part["test_accuracy"]) for (strength,), part in parts(cells, ["strength"])]
-    means = [student_t(a) if a.notna().all() else (np.nan,) * 3 for _, a in by_strength]
+    means = [_interval(a) for _, a in by_strength]
     means = pd.DataFrame(means, [strength for strength, _ in by_strength], ["mean", "low", "high"])
     axis.plot(means.index, means["mean"], label=measure, **style(measure))
     axis.vlines(means.index, means["low"], means["high"], color=style(measure)["color"], linewidth=0.8)
+    for strength, accuracies in by_strength:
+        few = accuracies if 1 < len(accuracies) < FEW else accuracies[:0]
+        axis.plot([strength] * len(few), few, ".", color=style(measure)["color"], markersize=2.5, alpha=0.6, label="_")
+
+
+def _interval(accuracies):
+    """Return the mean and its interval, which no accuracy leaves; no mean where the weights of a seed were infinite."""
+    mean, low, high = student_t(accuracies) if accuracies.notna().all() else (np.nan,) * 3
+    return (mean, max(low, 0.0), min(high, 1.0)) if len(accuracies) >= FEW else (mean, np.nan, np.nan)
 
 
 def _end(axis, accuracies, look):
-    mean, low, high = student_t(accuracies)
+    mean, low, high = _interval(accuracies.dropna())
     if np.isnan(mean):
         return
     axis.axhline(mean, linewidth=1, zorder=1, **look)
@@ -103,13 +141,14 @@ def _end(axis, accuracies, look):
 
 
 @house_style
-def accuracy_matrices(frame, chosen=None):
+def accuracy_matrices(frame, chosen=None, ax=None):
     """Show what is known of each task after each: mean test accuracies over seeds.
 
     Args:
         frame: DataFrame of `read_sequential`; the rows of one run.
         chosen: list of (measure, penalty, strength) or None. Defaults to the best strength of each measure and penalty,
             the best first, and last the runs without protection.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure, a panel for each; the last row of a panel is what is left at the end.
@@ -124,7 +163,7 @@ def accuracy_matrices(frame, chosen=None):
     columns = min(3, len(found))
     rows, tasks = -(-len(found) // columns), int(frame["tasks"].iloc[0])
     side = max(0.27 * tasks, 1.9)
-    figure, axes = panels(rows, columns, (0.5 + columns * (side + 0.45), rows * (0.8 * side + 0.7)))
+    figure, axes = panels(rows, columns, (0.5 + columns * (side + 0.45), rows * (0.8 * side + 0.7)), ax)
     for axis, (name, cells), matrix in zip(axes.flat, chosen, found, strict=False):
         draw_matrix(axis, matrix.rename_axis(index=None, columns=None), limits, "cividis")
         for (after, on), text in zip(np.ndindex(*matrix.shape), axis.texts, strict=True):
@@ -138,7 +177,7 @@ def accuracy_matrices(frame, chosen=None):
     for number, axis in enumerate(axes.flat[: len(found)]):
         axis.set_xlabel("on task" if number >= len(found) - columns else "")
         axis.set_ylabel("after task" if number % columns == 0 else "")
-    figure.suptitle(where, fontsize=8)
+    entitle(figure, axes, f"{where}: mean test accuracies of tasks", ax)
     return figure
 
 
@@ -149,7 +188,7 @@ def _matrix(cells):
 
 
 @house_style
-def stability_trace(frame, chosen=None):
+def stability_trace(frame, chosen=None, ax=None):
     """Draw how hard the penalty pulled in each task, from the second on.
 
     Rows of panels are penalties. A line is the median over seeds, the band reaches from the least to the most. Dashed
@@ -159,6 +198,7 @@ def stability_trace(frame, chosen=None):
     Args:
         frame: DataFrame of `read_sequential`; the rows of one run.
         chosen: list of (measure, penalty, strength) or None. Defaults to the best strength of each measure and penalty.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure.
@@ -169,62 +209,18 @@ def stability_trace(frame, chosen=None):
     where = _where(frame)
     chosen = _chosen(frame, _best_of(frame) if chosen is None else chosen)
     chosen = [(name, cells[(cells["after_task"] > 1) & (cells["on_task"] == 1)]) for name, cells in chosen]
-    figure = draw_meters(chosen, METERS, "after_task", "task")
-    figure.suptitle(where, fontsize=8)
-    return figure
-
-
-def draw_meters(chosen, meters, over, below):
-    """Draw what the meter of the penalty showed; `stability_trace` says how.
-
-    Args:
-        chosen: list of ((measure, penalty, strength), DataFrame of rows, one a seed and value of `over`).
-        meters: dict of column to its name in titles, a column of panels each.
-        over: str. The column along the horizontal axis; whole numbers.
-        below: str. The label of that axis.
-
-    Returns:
-        Figure.
-    """
-    penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
-    width = 8.4
-    size = (width, 0.5 + 1.9 * len(penalties) + legend_height(len({name[0] for name, _ in chosen}), width))
-    figure, axes = panels(len(penalties), len(meters), size, sharex=True, sharey="col")
-    for line, penalty in zip(axes, penalties, strict=True):
-        for axis, (column, what) in zip(line, meters.items(), strict=True):
-            for (measure, of, _), cells in sorted(chosen, key=lambda item: item[0][0]):
-                if of == penalty:
-                    _trace(axis, cells, measure, column, over)
-            for limit in LIMITS.get(column, ()):
-                axis.axhline(limit, color="#444444", linestyle="--", linewidth=0.8, zorder=1)
-            if column == "ewc_task_left":
-                axis.set_ylim(0, 1.05)
-            else:
-                axis.set_yscale("log")
-            axis.set_title(f"{penalty}: {what}")
-    label_outside(axes, below, "")
-    _whole_numbers(axes[0, 0].xaxis)
-    share_legend(figure, axes)
-    return figure
-
-
-def _trace(axis, cells, measure, column, over):
-    values = cells[column].where(np.isfinite(cells[column]) & (cells[column] > 0))  # a logarithmic axis knows no 0
-    by_place = values.groupby(cells[over])
-    median = by_place.median()
-    every = max(1, len(median) // 8)
-    axis.plot(median.index, median, label=measure, markevery=every, **style(measure))
-    axis.fill_between(median.index, by_place.min(), by_place.max(), color=style(measure)["color"], alpha=0.15, lw=0)
+    return draw_meters(chosen, METERS, "after_task", "task", where, ax)
 
 
 @house_style
-def instability(frame):
+def instability(frame, ax=None):
     """Draw what becomes of a second task where a penalty explodes, or where clipping lets it drown the task.
 
     Args:
         frame: DataFrame. One row for each `clip` (the optimizer's global norm, NaN for none), `largest` (rate *
             strength * Omega), `penalty` and `epoch` of the second task: its `loss`, and the `distance` of the weights
             from their anchors. What is not finite is not drawn.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure. Columns of panels are pairs of `clip` and `largest`; above the loss, below the distance.
@@ -232,7 +228,7 @@ def instability(frame):
     columns = parts(choose(frame, {}), ["clip", "largest"])
     columns.sort(key=lambda item: (not np.isnan(item[0][0]), item[0][1]))
     width = max(1.0 + 2.3 * len(columns), 5.6)
-    figure, axes = panels(2, len(columns), (width, 3.9 + legend_height(3, width)), sharex=True, sharey="row")
+    figure, axes = panels(2, len(columns), (width, 4.5 + legend_height(3, width)), ax, sharex=True, sharey="row")
     for (above, below), ((clip, largest), part) in zip(axes.T, columns, strict=True):
         how = "no clipping" if np.isnan(clip) else f"gradients clipped to norm {clip:g}"
         above.set_title(f"largest rate · λ · Ω = {largest:g}\n{how}")
@@ -245,20 +241,15 @@ def instability(frame):
                 axis.plot(line["epoch"], shown, label=penalty, markevery=max(1, len(line) // 8), **look)
     for axis, column in ((axes[0, 0], "loss"), (axes[1, 0], "distance")):
         finite = frame[column][np.isfinite(frame[column]) & (frame[column] > 0)]
-        logarithmic(axis) if finite.max() < 1e3 * finite.min() else axis.set_yscale("log")
         axis.set_ylim(finite.min() / 1.3, min(finite.max(), HIGHEST) * 1.3)
-    _whole_numbers(axes[0, 0].xaxis)
+        logarithmic(axis) if finite.max() < 1e3 * finite.min() else axis.set_yscale("log")
+    whole_numbers(axes[0, 0].xaxis)
     label_outside(axes, "epoch of the second task", "")
     axes[0, 0].set_ylabel("loss on the second task (nats)")
     axes[1, 0].set_ylabel("distance from the anchors")
-    share_legend(figure, axes)
+    entitle(figure, axes, "a second task, by plain gradient descent with a penalty that pulls too hard", ax)
+    share_legend(figure, axes, ax)
     return figure
-
-
-def _whole_numbers(axis):
-    from matplotlib import ticker
-
-    axis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
 def _where(frame):

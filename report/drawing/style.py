@@ -1,7 +1,6 @@
 """How figures look: one colour, line and marker a measure everywhere, safe for colour-blind readers and in print."""
 
 import functools
-import math
 import zlib
 
 INK = {
@@ -50,6 +49,12 @@ STYLES = {
     "uniform": ("olive", "dotted", "p"),
 }
 """Colour, line and marker of the known measures; no two agree in all three."""
+
+GREY = {"color": "#C8C8C8", "linestyle": "-", "marker": "", "linewidth": 0.7, "zorder": 1.5}
+"""The look of measures that are there for comparison alone."""
+
+OTHERS = "grey: the other measures"
+"""What a title says where some lines have that look."""
 
 RULES = {
     "font.size": 8,
@@ -109,46 +114,3 @@ def house_style(draw):
             return draw(*args, **kwargs)
 
     return styled
-
-
-def panels(rows, columns, size, **options):
-    """Make an empty figure, owned by the caller alone.
-
-    Args:
-        rows: int. Panels from top to bottom.
-        columns: int. Panels from left to right.
-        size: (float, float). Width and height of the figure in inches.
-        **options: as for `matplotlib.pyplot.subplots`.
-
-    Returns:
-        (Figure, array (rows, columns) of Axes).
-    """
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
-    # Out of pyplot's list of open figures: a notebook would show it a second time, and it would never be freed.
-    plt.close(figure)
-    return figure, axes
-
-
-def legend_below(figure, entries, width, title=None):
-    """Put one legend under the panels, with as many columns as the figure is wide.
-
-    Args:
-        figure: Figure.
-        entries: dict of label to line.
-        width: float. The figure's width in inches.
-        title: str or None.
-    """
-    options = {"ncols": legend_columns(len(entries), width), "frameon": False, "handlelength": 3.2, "title": title}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", **options)
-
-
-def legend_columns(entries, width):
-    """Return how many columns a legend below a figure of a width in inches has."""
-    return max(1, min(entries, int(width / 1.75)))
-
-
-def legend_height(entries, width):
-    """Return the height in inches to leave for `legend_below`."""
-    return 0.2 + 0.17 * math.ceil(entries / legend_columns(entries, width))

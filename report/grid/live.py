@@ -4,7 +4,9 @@ import io
 import time
 import uuid
 
-from report.drawing import curves
+from report.grid.curves import curves
+from report.grid.ordering import settled
+from report.tables.columns import complete, last_checkpoint
 
 
 class Live:
@@ -12,7 +14,8 @@ class Live:
 
     Call it with the frame as rows arrive; most calls return at once, for a figure is drawn at most every few seconds
     and never takes more than about a tenth of the time. Drawing is headless and leaves one output, also under
-    papermill. Outside a notebook nothing is shown until `close` returns the figure.
+    papermill. Outside a notebook nothing is shown until `close` returns the figure. Above it stands how many pairs of
+    measures are settled at the last checkpoint, by evidence that may be looked at at any time (`report.settled`).
 
     Args:
         seconds: float. Least time between two figures.
@@ -62,6 +65,7 @@ class Live:
             return None
         start = time.monotonic()
         figure = curves(self.frame, **self.options)
+        figure.suptitle("\n".join(filter(None, (figure.get_suptitle(), progress(self.frame)))), fontsize=8)
         if in_notebook():
             self._show(figure)
         took = time.monotonic() - start
@@ -78,6 +82,14 @@ class Live:
             self._handle = display(image, display_id=uuid.uuid4().hex)
         else:
             self._handle.update(image)
+
+
+def progress(frame):
+    """Say how many pairs of measures are settled: a sentence for a running grid."""
+    rows = last_checkpoint(complete(frame))
+    count, pairs = settled(rows)
+    networks = rows["seed"].nunique()
+    return f"{count} of {pairs} pairs settled" if pairs else f"{networks} network{'s' * (networks != 1)}: no pairs yet"
 
 
 def in_notebook():

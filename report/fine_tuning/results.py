@@ -7,11 +7,11 @@ methods are compared where they have learnt the new text equally well.
 import numpy as np
 import pandas as pd
 
-from report.columns import parts
-from report.inference import holm
-from report.intervals import paired_t, student_t
-from report.reading import find, once, parse, require, stem, tables
-from report.wording import count
+from report.statistics.intervals import paired_t, student_t
+from report.statistics.tests import holm
+from report.statistics.words import count
+from report.tables.columns import parts
+from report.tables.reading import find, once, parse, require, stem, tables
 
 WHERE = ["run", "model", "old_text", "new_text"]
 METHOD = ["measure", "penalty"]
@@ -299,7 +299,7 @@ def final(frame):
     return last.assign(**losses)[arrived | ~good]
 
 
-def spread(importances):
+def importance_by_layer_kind(importances):
     """Say how unevenly each measure spreads importance over the kinds of layers.
 
     With the model's mean the mean importance of all its weights, each variable's counting as often as it has weights,

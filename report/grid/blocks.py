@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from report.columns import FACETS, NETWORK, parts, varying
-from report.networks import TRIAL, at_one_checkpoint, by_network, in_one_division, once_each
-from report.scoring import MISSES_CHANCE, SCORES, count_flags, scored
+from report.grid.scores import MISSES_CHANCE, SCORES, count_flags, scored
+from report.tables.columns import FACETS, NETWORK, parts, varying
+from report.tables.networks import TRIAL, at_one_checkpoint, by_network, in_one_division, once_each
 
 NOT_THERE = "has scores at other checkpoints only"
 
@@ -43,16 +43,16 @@ def groups(frame, by, score="area", epoch=None):
 
     A measure that has a comparable score on less than half of a group's networks is set aside; then a network on
     which any other has none is dropped, so that averages are never over different sets of seeds. A network is one
-    block, whatever runs hold it (`report.networks`), unless "run" is in `by`. A curve whose loss at threshold 1 misses
-    chance is not comparable. What is neither in `by` nor part of the block (levels, for example) is averaged within
-    each network. Reductions, scopes and fills are never averaged: where there are several, they join `by`. Without
-    "epoch" in `by`, runs count at their last epoch; where these differ, at the one at which most networks are, of
-    equally many the latest.
+    block, whatever runs hold it (`report.tables.networks`), unless "run" is in `by`. A curve whose loss at threshold 1
+    misses chance is not comparable. What is neither in `by` nor part of the block (levels, for example) is averaged
+    within each network. Reductions, scopes and fills are never averaged: where there are several, they join `by`.
+    Without "epoch" in `by`, runs count at their last epoch; where these differ, at the one at which most networks are,
+    of equally many the latest.
 
     Args:
         frame: DataFrame of `report.read` or `report.scores`.
-        by: list of str. Columns of `report.columns.FACETS`, "epoch" or "run".
-        score: str. One of `report.scoring.SCORES`.
+        by: list of str. Columns of `report.tables.columns.FACETS`, "epoch" or "run".
+        score: str. One of `report.grid.scores.SCORES`.
         epoch: int or None. The epoch to use instead of the last.
 
     Returns:

@@ -4,12 +4,22 @@ import textwrap
 
 import numpy as np
 
-from report.columns import parts
-from report.drawing import choose, label_outside, of_one_run, share_legend
-from report.fine_tuning import METHOD, PLAIN, balanced, final, finite, kinds, not_finite, relative, spread
-from report.sequential_figures import PENALTIES, draw_meters
-from report.style import DASHES, INK, colours, house_style, legend_height, panels, style
-from report.wording import count
+from report.drawing.axes import entitle, label_outside, legend_height, logarithmic, panels, share_legend
+from report.drawing.meters import PENALTIES, draw_meters
+from report.drawing.style import DASHES, INK, colours, house_style, style
+from report.fine_tuning.results import (
+    METHOD,
+    PLAIN,
+    balanced,
+    final,
+    finite,
+    importance_by_layer_kind,
+    kinds,
+    not_finite,
+    relative,
+)
+from report.statistics.words import count
+from report.tables.columns import choose, of_one_run, parts
 
 PLAIN_LOOK = {"color": INK["grey"], "linestyle": DASHES["dashed"], "marker": "", "label": "plain fine-tuning, by step"}
 START_LOOK = {"color": INK["grey"], "linestyle": "none", "marker": "o", "markersize": 6, "label": "pretrained"}
@@ -25,7 +35,7 @@ SPREAD = {
 
 
 @house_style
-def frontiers(frame, measures=None, highest=None):
+def plot_frontiers(frame, measures=None, highest=None, ax=None):
     """Draw what is forgotten of the old text against what is learnt of the new one: down and left is better.
 
     Panels are penalties. A line joins a measure's runs after the last step, from the weakest to the strongest penalty;
@@ -37,6 +47,7 @@ def frontiers(frame, measures=None, highest=None):
         frame: DataFrame of `read_fine_tuning`; the rows of one run.
         measures: list of str or None. Measures to show, in this order. Defaults to all.
         highest: float or None. Where the vertical axis ends. Defaults to what shows everything.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure.
@@ -50,7 +61,7 @@ def frontiers(frame, measures=None, highest=None):
     penalties = [name for name in PENALTIES if name in set(ends["penalty"])]
     width = max(1.0 + 2.6 * len(penalties), 5.6)
     size = (width, 3.2 + legend_height(len(measures) + 2, width))
-    figure, axes = panels(1, len(penalties), size, sharex=True, sharey=True)
+    figure, axes = panels(1, len(penalties), size, ax, sharex=True, sharey=True)
     for axis, penalty in zip(axes[0], penalties, strict=True):
         part = ends[ends["penalty"] == penalty]
         lines = [_path(axis, part[part["measure"] == m], "strength", style(m) | {"label": m}) for m in measures]
@@ -58,12 +69,13 @@ def frontiers(frame, measures=None, highest=None):
         _path(axis, plain, "step", PLAIN_LOOK)
         _start(axis, frame)
         axis.set_title("\n".join([penalty, *textwrap.wrap(_exploded(part), 44)]))
-    _logarithmic(axes[0, 0], "xy")
+    axes[0, 0].margins(x=0.15)
+    logarithmic(axes[0, 0], "xy")
     if highest is not None:
         axes[0, 0].set_ylim(top=highest)
     label_outside(axes, _label(frame, "new"), _label(frame, "old"))
-    figure.suptitle(heading, fontsize=8)
-    share_legend(figure, axes, last=(PLAIN_LOOK["label"], START_LOOK["label"]))
+    entitle(figure, axes, f"{heading}, after the last step: {_of_seeds(ends, 'thin lines: each')}", ax)
+    share_legend(figure, axes, ax, last=(PLAIN_LOOK["label"], START_LOOK["label"]))
     return figure
 
 
@@ -72,6 +84,12 @@ def _split(frame):
     first = of_one_run(frame)
     plain = (frame[METHOD] == list(PLAIN)).all(axis=1)
     return f"{first['model']}, {first['old_text']} → {first['new_text']}", frame[plain], frame[~plain]
+
+
+def _of_seeds(frame, around):
+    """Say of how many seeds lines are the mean, and what stands around them."""
+    seeds = frame["seed"].nunique()
+    return f"mean of {seeds} seeds; {around}" if seeds > 1 else "one seed"
 
 
 def _over_seeds(cells, by):
@@ -97,11 +115,17 @@ def _length(means):
 
 
 def _name_strengths(axis, means):
+    from matplotlib import patheffects
+
     new, old = (np.exp(mean.dropna()) for mean in means)
+    halo = [patheffects.withStroke(linewidth=2, foreground="white")]
     for place in sorted({0, len(new) // 2, len(new) - 1} if len(new) else ()):
         where = (new.iloc[place], old.iloc[place])
-        text = f"λ = {new.index[place]:g}"
-        axis.annotate(text, where, xytext=(5, 3), textcoords="offset points", fontsize=6)
+        # Frontiers bend towards the lower left: there is room below, and at their right end above the pretrained model.
+        last = place and place == len(new) - 1
+        beside = {"xytext": (0, 9), "ha": "center"} if last else {"xytext": (-3, -9), "ha": "right"}
+        beside |= {"textcoords": "offset points", "fontsize": 6, "path_effects": halo, "zorder": 5}
+        axis.annotate(f"λ = {new.index[place]:g}", where, **beside)
 
 
 def _start(axis, frame):
@@ -121,22 +145,8 @@ def _label(frame, text):
     return f"perplexity of the {text} text ({frame[f'{text}_text'].iloc[0]})"
 
 
-def _logarithmic(axis, which):
-    """Make axes logarithmic, with ticks written as plain numbers, also where they span less than a power of ten."""
-    from matplotlib import ticker
-
-    for name in which:
-        along = getattr(axis, f"{name}axis")
-        getattr(axis, f"set_{name}scale")("log")
-        low, high = along.get_view_interval()
-        subs = (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)
-        along.set_major_locator(ticker.LogLocator(subs=subs) if high > 3 * low else ticker.MaxNLocator(5))
-        along.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        along.set_minor_locator(ticker.NullLocator())
-
-
 @house_style
-def perplexity_over_steps(frame, chosen=None):
+def perplexity_over_steps(frame, chosen=None, ax=None):
     """Draw the perplexities of both texts over the steps of fine-tuning.
 
     Rows of panels are penalties, with plain fine-tuning beside in each. A line is the mean of the losses over seeds,
@@ -147,6 +157,7 @@ def perplexity_over_steps(frame, chosen=None):
         frame: DataFrame of `read_fine_tuning`; the rows of one run.
         chosen: list of (measure, penalty, strength) or None. Defaults to each method at the strength with which both
             texts together are known best after the last step.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure.
@@ -157,7 +168,7 @@ def perplexity_over_steps(frame, chosen=None):
     heading, plain, protected = _split(frame)
     chosen = _chosen(protected, [name for name in balanced(frame) if name[:2] != PLAIN] if chosen is None else chosen)
     penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
-    figure, axes = panels(len(penalties), 2, (8.4, 0.5 + 2.0 * len(penalties)), sharex=True, sharey="col")
+    figure, axes = panels(len(penalties), 2, (8.4, 0.5 + 2.0 * len(penalties)), ax, sharex=True, sharey="col")
     for row, penalty in zip(axes, penalties, strict=True):
         for (measure, of, strength), cells in chosen:
             if of == penalty:
@@ -171,9 +182,9 @@ def perplexity_over_steps(frame, chosen=None):
         row[0].set_ylabel("perplexity")
         row[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, handlelength=3.2)
     for axis in axes[0]:
-        _logarithmic(axis, "y")
+        logarithmic(axis, "y")
     label_outside(axes, "step of fine-tuning", "perplexity")
-    figure.suptitle(heading, fontsize=8)
+    entitle(figure, axes, f"{heading}: {_of_seeds(frame, 'bands: from the least to the most')}", ax)
     return figure
 
 
@@ -200,7 +211,7 @@ def _chosen(frame, wanted):
 
 
 @house_style
-def meter_trace(frame, strength=None, measures=None, penalties=None):
+def meter_trace(frame, strength=None, measures=None, penalties=None, ax=None):
     """Draw how hard the penalties pulled over the steps of fine-tuning, all at the same strength.
 
     Rows of panels are penalties. A line is the median over seeds, the band reaches from the least to the most. Dashed
@@ -212,6 +223,7 @@ def meter_trace(frame, strength=None, measures=None, penalties=None):
         strength: float or None. Defaults to the largest with which all these penalties were run.
         measures: list of str or None. Measures to show. Defaults to all.
         penalties: list of str or None. Defaults to plain and stabilised, or to all where neither was run.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure.
@@ -225,9 +237,7 @@ def meter_trace(frame, strength=None, measures=None, penalties=None):
     strength = _common_strength(protected) if strength is None else strength
     protected = choose(protected, {"strength": [strength]})
     chosen = parts(protected[protected["step"] > 0], [*METHOD, "strength"])
-    figure = draw_meters(chosen, METERS, "step", "step of fine-tuning")
-    figure.suptitle(f"{heading}, λ = {strength:g}", fontsize=8)
-    return figure
+    return draw_meters(chosen, METERS, "step", "step of fine-tuning", f"{heading}, λ = {strength:g}", ax)
 
 
 def _common_strength(frame):
@@ -241,7 +251,7 @@ def _common_strength(frame):
 
 
 @house_style
-def importance_spread(importances, measures=None):
+def importance_spread(importances, measures=None, ax=None):
     """Draw how unevenly importance is spread over the model, for each kind of layer and each measure.
 
     Panels are kinds. In a measure's row a hollow point is the mean importance of a variable, a filled one its largest
@@ -251,6 +261,7 @@ def importance_spread(importances, measures=None):
     Args:
         importances: DataFrame of `read_importances`; the rows of one run.
         measures: list of str or None. Measures to show, from top to bottom. Defaults to all.
+        ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:
         Figure.
@@ -262,10 +273,10 @@ def importance_spread(importances, measures=None):
     importances = choose(importances, {"measure": measures})
     measures = list(measures or sorted(importances["measure"].unique()))
     averaged = relative(importances).groupby(["kind", "measure", "variable"])[list(SPREAD)].mean().reset_index()
-    bars = spread(importances).set_index(["kind", "measure"])
+    bars = importance_by_layer_kind(importances).set_index(["kind", "measure"])
     found = kinds(importances)
     size = (1.7 + 1.8 * len(found), 1.3 + 0.3 * len(measures))
-    figure, axes = panels(1, len(found), size, sharex=True, sharey=True)
+    figure, axes = panels(1, len(found), size, ax, sharex=True, sharey=True)
     for axis, kind in zip(axes[0], found, strict=True):
         for place, measure in enumerate(reversed(measures)):
             points = averaged[(averaged["kind"] == kind) & (averaged["measure"] == measure)]
@@ -275,11 +286,12 @@ def importance_spread(importances, measures=None):
         axis.set_title(kind)
     axes[0, 0].set_xscale("log")
     axes[0, 0].set_yticks(range(len(measures)), list(reversed(measures)))
-    label_outside(axes, "importance / mean over the model", "")
-    figure.suptitle(run, fontsize=8)
+    label_outside(axes, "importance / model's mean", "")
+    seeds = count(importances["seed"].nunique(), "seeds")
+    entitle(figure, axes, f"{run}: importance of weights by kind of layer, mean of {seeds}", ax)
     for look in SPREAD.values():
         axes[0, 0].plot([], [], color="#444444", linestyle="none", markersize=4, **look)
-    share_legend(figure, axes)
+    share_legend(figure, axes, ax)
     return figure
 
 

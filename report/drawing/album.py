@@ -2,7 +2,7 @@
 
 import pathlib
 
-from report.tabulating import latex
+from report.drawing.latex import latex
 
 
 class Album:

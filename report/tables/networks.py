@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from report.columns import CELL, NETWORK
+from report.tables.columns import CELL, NETWORK
 
 TRIAL = ["task", "model", *NETWORK]
 TRAINING = [

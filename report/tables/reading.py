@@ -14,9 +14,9 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from report import legacy
-from report.columns import CHANCE, MISSING, REQUIRED, ROW, TEXT, VALUES, complete
-from report.networks import name_networks
+from report.tables import legacy
+from report.tables.columns import CHANCE, MISSING, REQUIRED, ROW, TEXT, VALUES, complete
+from report.tables.networks import name_networks
 
 ENDINGS = (".csv", ".csv.gz")
 SHARD = "+"
@@ -39,9 +39,10 @@ def read(paths, chance_loss=None, chance_accuracy=None):
         chance_accuracy: float or None. Likewise.
 
     Returns:
-        DataFrame with `report.columns.REQUIRED`, `status`, `chance_loss`, `chance_accuracy`, `source`, the file of each
-        row, and `network`, which is the same wherever a network stands: what the file says, or what made the network by
-        the `.json`, missing without one.
+        DataFrame with `report.tables.columns.REQUIRED`, `status`, `chance_loss`, `chance_accuracy`, `source`, the file
+        of each row, `network`, which is the same wherever a network stands: what the file says, or what made the
+        network by the `.json`, missing without one; and `anytime`: whether by the `.json` the run is not finished, or
+        has grown until it was settled, so that its networks were not counted beforehand.
 
     Raises:
         FileNotFoundError: there is no such file, or a folder or pattern holds none.
@@ -55,14 +56,24 @@ def read(paths, chance_loss=None, chance_accuracy=None):
         >>> frame = report.read("data")                                          # doctest: +SKIP
         >>> frame = report.read("old/*_TRIAL_*.csv", chance_loss=math.log(10))   # doctest: +SKIP
     """
-    files = find(paths)
-    found = list(filter(None, (or_skip(read_file, file, strict) for file, strict in files.items())))
-    if not found:
-        raise ValueError(f"Expected results in {_listed(files)}, found none. Name the files to see what is wrong.")
-    frame = pd.concat(name_networks(*zip(*found, strict=True)), ignore_index=True)
+    frames, abouts = zip(*read_each(read_file, paths, "results"), strict=True)
+    frame = pd.concat(name_networks(_told_if_growing(frames, abouts), abouts), ignore_index=True)
     for name, given in zip(CHANCE, (chance_loss, chance_accuracy), strict=True):
         frame[name] = frame[name].fillna(np.nan if given is None else given)
     return drop_duplicates(frame)
+
+
+def _told_if_growing(frames, abouts):
+    """Say in each frame whether its run was looked at while it grew; the rows of one may stand in several files."""
+    runs = [str(settings_of(pathlib.Path(frame["source"].iloc[0]))) for frame in frames]
+    there = dict.fromkeys(runs, 0)
+    for run, frame in zip(runs, frames, strict=True):
+        there[run] += len(frame)
+    growing = [
+        about.get("until") is not None or there[run] < about.get("asked", 0)
+        for run, about in zip(runs, abouts, strict=True)
+    ]
+    return [frame.assign(anytime=grows) for frame, grows in zip(frames, growing, strict=True)]
 
 
 def find(paths):
@@ -82,6 +93,28 @@ def find(paths):
         found.update({name: found.get(name, False) or not (folder or SHARD in name.name) for name in sorted(names)})
     if not found:
         raise FileNotFoundError("Expected at least one path, received none. Name a CSV file, a pattern or a folder.")
+    return found
+
+
+def read_each(reader, paths, kind):
+    """Read all files that paths name.
+
+    Args:
+        reader: callable of a Path. None where there is nothing to read.
+        paths: str, Path or list of them; those in a folder that the reader refuses are left out with a warning.
+        kind: str. What is read, for messages, as in "runs of sequential learning".
+
+    Returns:
+        list of what the reader returned for each.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the reader refuses a file that was named, or none is of this kind.
+    """
+    files = find(paths)
+    found = [value for file, strict in files.items() if (value := or_skip(reader, file, strict)) is not None]
+    if not found:
+        raise ValueError(f"Expected {kind} in {_listed(files)}, found none. Name the files to see what is wrong.")
     return found
 
 
@@ -119,7 +152,7 @@ def or_skip(reader, file, strict):
     except (ValueError, OSError) as error:
         if strict:
             raise
-        warnings.warn(f"Left out: {error}", stacklevel=4)
+        warnings.warn(f"Left out: {error}", stacklevel=5)
         return None
 
 
@@ -276,13 +309,9 @@ def tables(paths, columns, kind, aside=None):
             return None
         table = parse(file)
         require(table, columns, file)
-        return table[columns]
+        return file, table[columns]
 
-    read_ones = [(file, or_skip(read_one, file, strict)) for file, strict in find(paths).items()]
-    found = [(file, table) for file, table in read_ones if table is not None]
-    if not found:
-        raise ValueError(f"Expected {kind} in {_listed(find(paths))}, found none. Name the files of such a run.")
-    return found
+    return read_each(read_one, paths, kind)
 
 
 def once(frame, row, values):
@@ -350,7 +379,13 @@ def _check_settings(known):
     """Raise ValueError unless what a report takes from a settings file is of the kind that it is to be."""
     if not isinstance(known, dict):
         raise ValueError(f"an object is needed, there is {type(known).__name__}")
-    kinds = {"schema": int, "classes": (int, type(None)), "settings": (dict, type(None)), "data_sha256": dict}
+    kinds = {
+        "schema": int,
+        "asked": int,
+        "classes": (int, type(None)),
+        "settings": (dict, type(None)),
+        "data_sha256": dict,
+    }
     kinds |= dict.fromkeys(CHANCE, (int, float, type(None)))
     for name, kind in kinds.items():
         value = known.get(name, kind)

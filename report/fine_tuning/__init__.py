@@ -1,0 +1,1 @@
+"""Fine-tuning a language model: what its runs came to, and figures."""

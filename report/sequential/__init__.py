@@ -1,0 +1,1 @@
+"""Sequential learning: what its runs came to, and figures."""
