@@ -239,18 +239,32 @@ def _local_sums(model, plans, objective, transform, arguments):
 def _plans(model, x, transform):
     """Choose a way for each layer that owns weights, by running two examples through the model."""
     plans = []
-    for use in chunks.kept(model, ("uses", examples.signature(x)), lambda: _trusted(model, x)):
+    for use in rules(model, x):
         variables = [model.trainable_variables[i] for i in use.indices]
         path, floats = _cost(use.layer, use.rule, use.calls, variables, transform)
         plans.append(_Plan(use.layer, use.indices, path, use.rule, floats))
     return plans
 
 
-class _Ruled(NamedTuple):
+class Ruled(NamedTuple):
+    """A layer that owns weights, as a model uses it.
+
+    Attributes:
+        layer: keras.Layer.
+        indices: list of int. The places of its weights in `model.trainable_variables`.
+        calls: list of arrays (1, ...). What it is called with on one example.
+        rule: str or None. Its local rule; None where none holds, as of a layer that is called twice.
+    """
+
     layer: layers.Layer
     indices: list
     calls: list
     rule: str | None
+
+
+def rules(model, x):
+    """List the layers of a model that own weights, with their local rules, found once: a list of Ruled."""
+    return chunks.kept(model, ("uses", examples.signature(x)), lambda: _trusted(model, x))
 
 
 def _trusted(model, x):
@@ -262,7 +276,7 @@ def _trusted(model, x):
         # times on the first axis, or with none of the examples, does so in another way: no local rule covers that.
         alone = len(use.calls) == 1 and use.by_example and not (use.elsewhere or use.looped)
         rule = local_rules.kind(use.layer, use.calls[0], variables) if alone else None
-        ruled.append(_Ruled(use.layer, use.indices, use.calls, rule))
+        ruled.append(Ruled(use.layer, use.indices, use.calls, rule))
     wrong = _disagreeing(model, [r for r in ruled if r.rule], x)
     return [r._replace(rule=None) if id(r.layer) in wrong else r for r in ruled]
 

@@ -1,0 +1,50 @@
+"""What the loss does without some weights: the short way of whole units against running the whole model."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import aggregation
+from engine import removal
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def residual():
+    given = keras.Input((5, 5, 2))
+    first = layers.Conv2D(4, 3, padding="same", activation="relu")(given)
+    inner = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same", groups=2, use_bias=False)(first))
+    joined = layers.Activation("relu")(layers.Add()([first, inner]))
+    deep = layers.DepthwiseConv2D(2, depth_multiplier=2)(joined)
+    return keras.Model(given, layers.Dense(3)(layers.GlobalAveragePooling2D()(deep)))
+
+
+def dense():
+    given = keras.Input((5,))
+    shared = layers.Dense(5, "tanh")
+    return keras.Model(given, layers.Dense(3)(layers.Dense(6, "relu")(shared(shared(given)))))
+
+
+@pytest.mark.parametrize("build, whole", [(residual, 4 + 4 + 3), (dense, 6 + 3)])
+@pytest.mark.parametrize("level", ["unit", "layer"])
+def test_of_whole_units_it_is_what_the_whole_model_says(build, whole, level, monkeypatch):
+    keras.utils.set_random_seed(0)
+    model, rng = build(), np.random.default_rng(1)
+    for variable in model.variables:  # statistics of normalisations that are not their start
+        variable.assign(rng.random(variable.shape).astype("float32"))
+    x, y = rng.standard_normal((7, *model.input_shape[1:])).astype("float32"), rng.integers(0, 3, 7)
+    groups = aggregation.load(level).groups(model)
+    new = [rng.standard_normal(v.shape).astype("float32") for v in model.trainable_variables]
+    wanted = np.unique(np.concatenate([g.ravel() for g in groups]))[1::2]
+
+    def changes():
+        return removal.loss_changes(model, LOSS, x, y, groups, wanted, new, batch_size=3)
+
+    channels = [owners[owners >= 0] for _, owners in removal._whole_units(model, x, groups)]
+    assert sum(map(len, channels)) == whole
+    short = changes()
+    monkeypatch.setattr(removal, "_whole_units", lambda *arguments: [])
+    for found, expected in zip(short, changes(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert np.abs(expected).max() > 1e-3
