@@ -48,10 +48,12 @@ from report.grid.tables import at_thresholds, table
 from report.sequential.figures import accuracy_matrices, instability, stability_trace, strength_curves
 from report.sequential.results import best_strengths, compare_best, read_sequential, reproduced
 from report.tables.columns import last_checkpoint, measures_in, runs
-from report.tables.reading import read
+from report.tables.excerpt import Excerpt
+from report.tables.reading import read, read_apart
 
 __all__ = [
     "Album",
+    "Excerpt",
     "Live",
     "Ordering",
     "accuracy_matrices",
@@ -86,6 +88,7 @@ __all__ = [
     "rank_correlation",
     "read",
     "read_agreement",
+    "read_apart",
     "read_fine_tuning",
     "read_importances",
     "read_sequential",

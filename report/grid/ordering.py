@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from report.grid import layout
 from report.grid import sentences as wording
 from report.grid.blocks import groups
 from report.grid.scores import SCORES, count_flags, scored
@@ -36,7 +37,8 @@ class Ordering:
             mean is the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of the means' ranks then),
             and `flags`. Measures that are left out come last, without numbers.
         sentences: list of str. For each group its order, the neighbours in it, and every doubt; at last the method.
-        summary: str. The sentences without those on single pairs, one a line.
+        summary: str. The orders without single pairs, in lines of at most 120 characters: on each line measures of
+            which none is better than its neighbour, and below every doubt.
         pairs: DataFrame. One row for each group and pair of measures: `better` and `worse` by the signed ranks of the
             differences, whose Hodges-Lehmann estimate is `difference`, with its 95 % interval (`low`, `high`); the
             `mean_difference` and the `median_difference`, below 0 where they disagree with it; `improvement` (how often
@@ -135,11 +137,12 @@ def order(
     options = {"against": against, "margin": margin, "alpha": alpha, "resamples": resamples, "seed": seed}
     found = [_order_group(group, score, options) for group in groups(frame, by, score, epoch)]
     tables, sentences, pairs, tests, flagged = zip(*found, strict=True)
-    full, short = ([*itertools.chain(*lists), wording.of_method(options)] for lists in zip(*sentences, strict=True))
+    full, short = (list(itertools.chain(*lists)) for lists in zip(*sentences, strict=True))
+    method = wording.of_method(options)
     return Ordering(
         pd.concat(tables, ignore_index=True),
-        full,
-        "\n".join(short),
+        [*full, method],
+        "\n".join([*short, *layout.of_method(method)]),
         pd.concat(pairs, ignore_index=True),
         pd.DataFrame(list(tests)),
         pd.concat(flagged, ignore_index=True),
@@ -158,7 +161,9 @@ def _order_group(group, score, options):
     doubts = wording.of_doubts(group, _pair_count(group, options["against"]), options["alpha"])
     doubts += wording.of_directions(group, names, pairs)
     order_first = _sentences(group, names, pairs, test, score, options["margin"])
-    sentences = [*order_first, *doubts], [*order_first[:1], *doubts]
+    known = {frozenset((pair["better"], pair["worse"])): pair for pair in pairs}
+    signs = [_sign(known.get(frozenset(two))) for two in itertools.pairwise(names)]
+    sentences = [*order_first, *doubts], layout.of_group(group, names, signs, test, score, doubts)
     size = {"blocks": len(group.blocks), "blocks_are": group.kind, "measures": group.blocks.shape[1]}
     where = pd.DataFrame([group.where | pair for pair in pairs])
     return table, sentences, where, group.where | size | test, _flagged(group, score)
