@@ -29,6 +29,7 @@ from report.fine_tuning.results import (
     read_fine_tuning,
     read_importances,
 )
+from report.grid.answers import Answers
 from report.grid.curves import curve_means, curves
 from report.grid.figures import (
     critical_difference,
@@ -45,6 +46,7 @@ from report.grid.ordering import Ordering, order
 from report.grid.scores import scores
 from report.grid.sentences import power
 from report.grid.tables import at_thresholds, table
+from report.panel import Panel
 from report.sequential.figures import accuracy_matrices, instability, stability_trace, strength_curves
 from report.sequential.results import best_strengths, compare_best, read_sequential, reproduced
 from report.tables.columns import last_checkpoint, measures_in, runs
@@ -53,9 +55,11 @@ from report.tables.reading import read, read_apart
 
 __all__ = [
     "Album",
+    "Answers",
     "Excerpt",
     "Live",
     "Ordering",
+    "Panel",
     "accuracy_matrices",
     "agreement_matrix",
     "agreement_with",

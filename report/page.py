@@ -3,21 +3,20 @@
 import base64
 import hashlib
 import html
-import io
 import pathlib
 import platform
 
 import pandas as pd
 
+from report.drawing.picture import png
+from report.grid.answers import Answers
 from report.grid.curves import curves
 from report.grid.figures import critical_difference, heatmap, placings
 from report.grid.ordering import order
 from report.grid.scores import FLAGS, scores
 from report.grid.tables import table
-from report.statistics.intervals import FEW
-from report.statistics.words import count
 from report.tables.columns import complete, last_checkpoint, parts, runs, same, title
-from report.tables.excerpt import Excerpt, number
+from report.tables.excerpt import Excerpt
 from report.tables.reading import about, read
 
 STYLE = """
@@ -72,8 +71,9 @@ def page(frame):
     ordering = order(scored)
     found = parts(frame, ["task", "model"])
     names = [title(["task", "model"], values) for values, _ in found]
-    sections = [_answers(scored, ordering), _overview(scored, ordering)]
-    sections += [_setting(*item, scored, ordering) for item in found]
+    answers = Answers(ordering)
+    sections = [_answers(answers), _overview(scored, ordering)]
+    sections += [_setting(*item, scored, answers) for item in found]
     sections += [_caveats(scored, ordering), _runs(frame), _files(frame)]
     links = "".join(f'<li><a href="#{_anchor(name)}">{html.escape(name)}</a></li>' for name in names)
     below = [("answers", "Answers"), ("overview", "At a glance"), ("caveats", "Caveats"), ("runs", "Runs and settings")]
@@ -90,38 +90,11 @@ def page(frame):
     ])  # fmt: skip
 
 
-def _answers(scored, ordering):
+def _answers(answers):
     """Say in a sentence a setting what comes first, and what is better than chance."""
-    rows, names = [], _names(ordering)
-    tests = ordering.tests.assign(tested=ordering.told_apart).sort_values("tested", ascending=False, kind="stable")
-    for _, test in tests.iterrows():
-        places = same(ordering.table, names, list(test[names]))
-        if "rank" in places and places["rank"].notna().any():
-            rows += [("dt", title(names, list(test[names]))), ("dd", _answer(ordering, test, places))]
-    said = "".join(f"<{tag}>{html.escape(text)}</{tag}>" for tag, text in rows)
+    rows = [(title(answers.names, values), sentence) for values, sentence in answers.said.items()]
+    said = "".join(f"<dt>{html.escape(where)}</dt><dd>{html.escape(sentence)}</dd>" for where, sentence in rows)
     return f"<h2 id='answers'>Which measure finds the weights that can go?</h2><dl>{said}</dl>"
-
-
-def _answer(ordering, test, places):
-    score, blocks = ordering.score, count(int(test["blocks"]), test["blocks_are"])
-    ranked = places[places["rank"].notna()]
-    best, others = ranked.iloc[0], list(ranked["measure"].iloc[1:])
-    if others and ranked["rank"].nunique() == 1:
-        return f"None: all {len(ranked)} measures score the same ({blocks})."
-    area = f"{score.replace('_', ' ')} {number(best[score])}"
-    if test["blocks"] >= FEW:
-        area += f" [{number(best[f'{score}_low'])}, {number(best[f'{score}_high'])}]"
-    said = f"{best['measure']} comes first of {count(len(ranked), 'measures')} ({area}, {blocks})."
-    if not test["tested"]:
-        return f"{said} There are too few networks for a test: this is the order of these networks."
-    pairs = same(ordering.pairs, _names(ordering), list(test[_names(ordering)]))
-    sure = pairs[pairs["verdict"].str.startswith("better")]
-    near = [name for name in others if name not in set(sure.loc[sure["better"] == best["measure"], "worse"])]
-    said += f" Not told apart from it: {', '.join(near)}." if near else " It is significantly better than every other."
-    if "random" in others:
-        better = count(int((sure["worse"] == "random").sum()), "measures")
-        said += f" Significantly better than random: {better}."
-    return said
 
 
 def _overview(scored, ordering):
@@ -136,13 +109,13 @@ def _overview(scored, ordering):
     return "<h2 id='overview'>At a glance</h2>" + "".join(figures)
 
 
-def _setting(values, frame, scored, ordering):
+def _setting(values, frame, scored, answers):
     """Write what is known of one task and model."""
     name, where = title(["task", "model"], values), ["task", "model"]
-    own = same(scored, where, values)
+    own, ordering = same(scored, where, values), answers.ordering
     only = dict(zip(where, values, strict=True))
     tests = same(ordering.tests, where, values)
-    lines = "\n".join(_lines(ordering, tests))
+    lines = "\n".join(line for _, test in tests.iterrows() for line in answers.lines(tuple(test[answers.names])))
     first = ", ".join(own.groupby("measure")["area"].mean().sort_values().index[:5])
     figures = [_figure(curves(frame), f"Loss against the fraction replaced, {name}. Lowest areas: {first}.")]
     if ordering.told_apart[tests.index].any():
@@ -152,18 +125,6 @@ def _setting(values, frame, scored, ordering):
         f'<h2 id="{_anchor(name)}">{html.escape(name)}</h2>{figures[0]}<h3>Orders</h3><pre>{html.escape(lines)}</pre>'
         f'{"".join(figures[1:])}<h3>Scores</h3><div class="wide">{Excerpt(table(own)).html(folded=False)}</div>'
     )
-
-
-def _lines(ordering, tests):
-    """Return those lines of the summary that are about some groups."""
-    names = _names(ordering)
-    headings = {"on " + "/".join(map(str, row[names])) for _, row in tests.iterrows()}
-    kept, keep = [], False
-    for line in ordering.summary.split("\n"):
-        if not line.startswith(" "):
-            keep = any(line == heading or line.startswith(f"{heading},") for heading in headings)
-        kept += [line] * keep
-    return kept
 
 
 def _caveats(scored, ordering):
@@ -202,16 +163,10 @@ def _said(value):
 
 def _figure(figure, says):
     """Write a figure into the page itself; what it shows in words is its alternative text."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110, bbox_inches="tight")
-    data = base64.b64encode(picture.getvalue()).decode()
+    data = base64.b64encode(png(figure, dpi=120)).decode()
     text = html.escape(" ".join([says, *figure.get_suptitle().split()]), quote=True)
     below = f"<figcaption>{html.escape(says)}</figcaption>"
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}">{below}</figure>'
-
-
-def _names(ordering):
-    return list(ordering.tests.columns[: ordering.tests.columns.get_loc("blocks")])
 
 
 def _anchor(name):

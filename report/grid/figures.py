@@ -229,10 +229,8 @@ def rank_agreement(frame, between="measures", score="area", ax=None):
     size = (1.2 + 0.07 * longest + side, 1.0 + 0.07 * line + 0.6 * side)
     figure, axes = panels(1, 1, size, ax)
     draw_matrix(axes[0, 0], matrix, (-1, 1), "PuOr")
-    axes[0, 0].set_title(
-        f"rank correlation of {score.replace('_', ' ')} between {between} (Spearman)"
-        f"{_left_out(matrix.attrs.get('left_out'))}"
-    )
+    about = f"rank correlation of {score.replace('_', ' ')} between {between} (Spearman)"
+    entitle(figure, axes, f"{about}{_left_out(matrix.attrs.get('left_out'))}", ax)
     return figure
 
 

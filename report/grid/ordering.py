@@ -33,9 +33,9 @@ class Ordering:
 
     Attributes:
         table: DataFrame. One row for each group and measure, the best first: `rank`, `measure`, `blocks`, the mean
-            score with its 95 % Student's t interval (`_low`, `_high`), `median`, `mean_rank`, `p_best` (how often its
-            mean is the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of the means' ranks then),
-            and `flags`. Measures that are left out come last, without numbers.
+            score with its 95 % Student's t interval within 0 and 1 (`_low`, `_high`), `median`, `mean_rank`, `p_best`
+            (how often its mean is the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of the means'
+            ranks then), and `flags`. Measures that are left out come last, without numbers.
         sentences: list of str. For each group its order, the neighbours in it, and every doubt; at last the method.
         summary: str. The orders without single pairs, in lines of at most 120 characters: on each line measures of
             which none is better than its neighbour, and below every doubt.
@@ -180,8 +180,8 @@ def _table(group, score, options):
             "measure": measure,
             "blocks": len(group.blocks),
             score: mean,
-            f"{score}_low": mean_low,
-            f"{score}_high": mean_high,
+            f"{score}_low": max(mean_low, 0.0),  # no score is beyond 0 and 1; a NaN stays one
+            f"{score}_high": min(mean_high, 1.0),
             "median": group.blocks[measure].median(),
             "mean_rank": mean_ranks(cost)[position],
             "p_best": best[position],

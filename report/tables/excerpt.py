@@ -60,6 +60,7 @@ class Excerpt:
         same = [n for n in part if len(part) > 1 and n in COUNTS and part[n].nunique(dropna=False) == 1]
         counted = [_counted(name, part[name].iloc[0], digits) for name in same]
         rows = part.drop(columns=same)
+        rows = rows.drop(columns=_empty(rows))
         shown = rows
         if self.most is not None and "measure" in rows and rows["measure"].is_unique:
             shown = rows[rows["measure"].isin(first_and_controls(rows["measure"], self.most))]
@@ -91,7 +92,7 @@ class Excerpt:
         note = f"<p>{hidden} of {len(self.table)} rows are not shown; <code>.table</code> has all.</p>"
         fold = folded and len(self.groups) > OPEN + 1
         shown = [_html(*group, fold and place >= OPEN) for place, group in enumerate(self.groups)]
-        return "\n".join([*above, *shown, *[note] * bool(hidden)])
+        return "\n".join([LOOK, *above, *shown, *[note] * bool(hidden)])
 
 
 KINDS = ["networks", "splits", "blocks", "seeds"]
@@ -117,13 +118,20 @@ def _spread(merged, names, across):
     return found.rename(columns=lambda name: f"{name:g}" if isinstance(name, float) else name).rename_axis(columns=None)
 
 
+LOOK = (
+    "<style>table.excerpt :is(td,th):not(.r){text-align:left!important}table.excerpt td.r{text-align:right}"
+    ".excerpt td{white-space:nowrap}.excerpt td.w{white-space:normal;min-width:14em}</style>"
+)
+"""How cells look: numbers to the right, and only long text wraps."""
+
+
 def _html(heading, rows, hidden, folded):
     body = "".join(
         "<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows.itertuples(index=False, name=None)
     )
-    head = "".join(f'<th style="text-align:left">{html.escape(str(name).replace("_", " "))}</th>' for name in rows)
+    head = "".join(f"<th>{html.escape(str(name).replace('_', ' '))}</th>" for name in rows)
     more = f'<tr><td colspan="{max(1, rows.shape[1])}">… {hidden} more</td></tr>' if hidden else ""
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}{more}</tbody></table>"
+    table = f"<table class=excerpt><thead><tr>{head}</tr></thead><tbody>{body}{more}</tbody></table>"
     if folded:
         first = ", ".join(rows["measure"].head(3)) if "measure" in rows else ""
         about = html.escape(heading + (f": {first}, …" if first else ""))
@@ -133,8 +141,8 @@ def _html(heading, rows, hidden, folded):
 
 def _cell(value):
     right = value[:1].isdigit() or value[:1] in "-−"
-    look = f"text-align:{'right' if right else 'left'};white-space:{'nowrap' if len(value) <= 40 else 'normal'}"
-    return f'<td style="{look}">{html.escape(value)}</td>'
+    kind = " class=r" if right else " class=w" if len(value) > 40 else ""
+    return f"<td{kind}>{html.escape(value)}</td>"
 
 
 def merge_intervals(frame, digits):
