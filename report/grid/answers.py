@@ -3,6 +3,7 @@
 import html
 
 from report.grid.layout import WIDTH
+from report.grid.sentences import place
 from report.statistics.intervals import FEW
 from report.statistics.words import count
 from report.tables.columns import same, title
@@ -18,30 +19,31 @@ class Answers:
     Attributes:
         said: dict of a setting (values of the columns that were ordered apart) to its sentence; those that tests can
             tell something about first.
+        differ: bool. Whether measures differ in any setting, so that `report.placings` has something to draw.
     """
 
     def __init__(self, ordering):
         self.ordering = ordering
         self.names = list(ordering.tests.columns[: ordering.tests.columns.get_loc("blocks")])
+        self.said, self.differ = {}, False
         tests = ordering.tests.assign(tested=ordering.told_apart).sort_values("tested", ascending=False, kind="stable")
-        self.said = {}
         for _, test in tests.iterrows():
-            sentence = self._sentence(test, same(ordering.table, self.names, list(test[self.names])))
-            self.said[tuple(test[self.names])] = sentence
+            places = same(ordering.table, self.names, list(test[self.names]))
+            self.said[tuple(test[self.names])] = self._sentence(test, places)
+            self.differ |= "rank" in places and places["rank"].nunique() > 1
 
     def lines(self, values):
         """Return the order and the doubts of one setting: the lines of the summary that are about it."""
+        heading = place(dict(zip(self.names, values, strict=True)))
         kept, keep = [], False
-        heading = f"on {'/'.join(title([name], [value]) for name, value in zip(self.names, values, strict=True))}"
         for line in self.ordering.summary.split("\n"):
             if not line.startswith(" "):
-                start = line if self.names else heading
-                keep = start == heading or start.startswith(f"{heading},")
+                keep = line == heading or line.startswith(f"{heading},")
             kept += [line] * keep
         return kept
 
     def __str__(self):
-        return "\n".join(f"{title(self.names, values)}: {sentence}" for values, sentence in self.said.items())
+        return "\n".join(f"{self._where(values)}: {sentence}" for values, sentence in self.said.items())
 
     __repr__ = __str__
 
@@ -49,10 +51,13 @@ class Answers:
         rows = []
         for values, sentence in self.said.items():
             lines = html.escape("\n".join(self.lines(values)))
-            about = f"<b>{html.escape(title(self.names, values))}</b>: {html.escape(sentence)}"
+            about = f"<b>{html.escape(self._where(values))}</b>: {html.escape(sentence)}"
             look = f"white-space:pre-wrap;max-width:{WIDTH + 4}ch"
             rows.append(f'<details><summary>{about}</summary><pre style="{look}">{lines}</pre></details>')
         return "".join(rows) + f"<p>{html.escape(self.ordering.sentences[-1])}</p>"
+
+    def _where(self, values):
+        return title(self.names, values) or "overall"
 
     def _sentence(self, test, places):
         score, blocks = self.ordering.score, count(int(test["blocks"]), test["blocks_are"])
