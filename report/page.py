@@ -5,6 +5,7 @@ import hashlib
 import html
 import pathlib
 import platform
+import re
 
 import pandas as pd
 
@@ -26,9 +27,11 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; m
 h1 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc } h3 { margin-top: 2rem }
 figure { margin: 1rem 0 } figcaption { font-size: .85rem; color: #444 }
 img { max-width: 100%; height: auto }
+@media screen and (max-width: 700px) { img { max-width: none; width: 640px } }
 pre { white-space: pre-wrap; font-size: .8rem; background: #f6f6f6; padding: .6rem }
 .wide, .wide > div { overflow-x: auto; max-width: 100% }
 table { border-collapse: collapse; font-size: .8rem; margin: .3rem 0 1rem }
+th { text-align: left }
 th, td { padding: .15rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: normal }
 nav ul { columns: 2 18rem; padding-left: 1.2rem } a { color: #0a4f8a }
 dt { font-weight: 600; margin-top: .6rem } dd { margin-left: 0 }
@@ -115,7 +118,7 @@ def _setting(values, frame, scored, answers):
     own, ordering = same(scored, where, values), answers.ordering
     only = dict(zip(where, values, strict=True))
     tests = same(ordering.tests, where, values)
-    lines = "\n".join(line for _, test in tests.iterrows() for line in answers.lines(tuple(test[answers.names])))
+    lines = _unwrapped(line for _, test in tests.iterrows() for line in answers.lines(tuple(test[answers.names])))
     first = ", ".join(own.groupby("measure")["area"].mean().sort_values().index[:5])
     figures = [_figure(curves(frame), f"Loss against the fraction replaced, {name}. Lowest areas: {first}.")]
     if ordering.told_apart[tests.index].any():
@@ -125,6 +128,11 @@ def _setting(values, frame, scored, answers):
         f'<h2 id="{_anchor(name)}">{html.escape(name)}</h2>{figures[0]}<h3>Orders</h3><pre>{html.escape(lines)}</pre>'
         f'{"".join(figures[1:])}<h3>Scores</h3><div class="wide">{Excerpt(table(own)).html(folded=False)}</div>'
     )
+
+
+def _unwrapped(lines):
+    """Join lines that were wrapped for a terminal: the page wraps them to the width that there is."""
+    return re.sub(r"\n(?: {6}(?=\S)| {4}(?=[^\s-]))", " ", "\n".join(lines))
 
 
 def _caveats(scored, ordering):
@@ -149,6 +157,7 @@ def _files(frame):
         known = about(file)
         rows = {"SHA-256 of the file": hashlib.sha256(file.read_bytes()).hexdigest()} if file.exists() else {}
         rows |= {name: value for name, value in known.items() if name != "settings"} | (known.get("settings") or {})
+        rows = {name: value for name, value in rows.items() if value not in (None, "", [], {})}
         cells = [f"<th>{html.escape(name)}</th><td>{html.escape(_said(value))}</td>" for name, value in rows.items()]
         table = "".join(f"<tr>{cell}</tr>" for cell in cells)
         found.append(f'<h3>{html.escape(file.name)}</h3><div class="wide"><table>{table}</table></div>')
@@ -166,7 +175,7 @@ def _figure(figure, says):
     data = base64.b64encode(png(figure, dpi=120)).decode()
     text = html.escape(" ".join([says, *figure.get_suptitle().split()]), quote=True)
     below = f"<figcaption>{html.escape(says)}</figcaption>"
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}">{below}</figure>'
+    return f'<figure class="wide"><img alt="{text}" src="data:image/png;base64,{data}">{below}</figure>'
 
 
 def _anchor(name):

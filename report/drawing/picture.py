@@ -33,6 +33,10 @@ def png(figure, dpi=100):
 
     whole, small = io.BytesIO(), io.BytesIO()
     figure.savefig(whole, format="png", dpi=dpi, bbox_inches="tight")
-    palette = Image.open(whole).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette = (
+        Image.open(whole)
+        .convert("RGB")
+        .quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    )
     palette.save(small, format="png", optimize=True)
     return small.getvalue()

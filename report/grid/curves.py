@@ -197,13 +197,15 @@ def _panel(axis, part, measures, told):
         line = part[part["measure"] == measure].sort_values("threshold")
         if line.empty:
             continue
+        if measure not in told:
+            axis.plot(line["threshold"], line["mean"], **GREY, label=f"_{measure}")
+            continue
         every = max(1, len(line) // 7)
         # Markers of different measures start apart, so that they do not hide each other where curves coincide.
         look = style(measure) | {"markevery": (number * every // len(measures), every), "label": measure}
-        look = look if measure in told else GREY | {"label": f"_{measure}"}
         axis.plot(line["threshold"], line["mean"], **look)
         axis.fill_between(line["threshold"], line["low"], line["high"], color=look["color"], alpha=0.18, lw=0)
-        for network in sorted({name for found in line["each"] for name in found}) if measure in told else ():
+        for network in sorted({name for found in line["each"] for name in found}):
             one = [found.get(network, np.nan) for found in line["each"]]
             axis.plot(line["threshold"], one, color=look["color"], linewidth=0.5, alpha=0.4, label=f"_{network}")
     for chance in part["chance"].dropna().unique():
