@@ -172,7 +172,10 @@ def runs(frame):
         counts = {name: part[column].nunique() for name, column in _COUNTED.items()}
         epochs = ", ".join(f"{epoch:g}" for epoch in sorted(part["epoch"].unique()))
         failed = int((part["status"] != "ok").sum())
-        names = {name: ", ".join(map(str, part[name].unique())) for name in ("task", "model", "level", "scope", "fill")}
+        names = {
+            name: ", ".join(map(str, part[name].dropna().unique())) or "unknown"
+            for name in ("task", "model", "level", "scope", "fill")
+        }
         row = {"run": run, **names, **counts, "epochs": epochs, "rows": len(part), "failed": failed}
         rows.append(row | {"folder": _folder(part), "note": _note(part)})
     return pd.DataFrame(rows).set_index("run")

@@ -230,8 +230,9 @@ def test_old_files_of_other_names_are_not_one_task(make_legacy, tmp_path):
 
 def test_what_is_called_otherwise_is_said(make_legacy, tmp_path):
     make_legacy({"Fisher": [0.03, 2.3], "random": [0.03, 2.3]}).to_csv(tmp_path / "old_TRIAL_0.csv")
-    note = report.runs(report.read(tmp_path)).loc["old", "note"]
-    assert note == "of an earlier study; renamed: Fisher -> fisher_batched"
+    row = report.runs(report.read(tmp_path)).loc["old"]
+    assert (row["task"], row["model"], row["fill"]) == ("old (task unknown)", "unknown", "unknown")
+    assert row["note"] == "of an earlier study; renamed: Fisher -> fisher_batched"
 
 
 def test_means_over_trials_are_called_so_and_are_no_network(make_legacy, tmp_path):
