@@ -21,8 +21,8 @@ run: $(READY)
 	$(BIN)/papermill main.ipynb runs/main.ipynb --no-log-output -p out runs
 	$(BIN)/papermill analysis.ipynb runs/analysis.ipynb -y 'files: [runs]' -y 'agreement: [runs/agreement]' \
 	    -y 'pruning: []' -p figures runs/figures
-	@$(BIN)/python -m report runs
-	@printf '\nResults:   %s\nNotebooks: runs/main.ipynb runs/analysis.ipynb\nFigures:   runs/figures/ (%s files)\n' \
+	@$(BIN)/python -m report runs && echo && $(BIN)/python -m report runs --html runs/report.html
+	@printf 'Results:   %s\nNotebooks: runs/main.ipynb runs/analysis.ipynb\nFigures:   runs/figures/ (%s files)\n' \
 	    "$$(echo runs/*.csv)" "$$(ls runs/figures | wc -l)"
 
 # make grid TASK=cifar10 MODEL=cnn SEEDS=0,1,2 EPOCHS=25 EVERY=5 BATCH_SIZE=64 MORE='{thresholds: 26, fill: zero}'

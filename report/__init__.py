@@ -32,6 +32,7 @@ from report.fine_tuning.results import (
     read_fine_tuning,
     read_importances,
 )
+from report.grid.answers import Answers
 from report.grid.comparing import comparisons, posterior, profiles
 from report.grid.comparison_figures import comparison_matrix, performance_profiles, settled_pairs
 from report.grid.curves import curve_means, curves
@@ -51,15 +52,20 @@ from report.grid.scores import scores
 from report.grid.sentences import power
 from report.grid.settling import settling
 from report.grid.tables import at_thresholds, table
+from report.panel import Panel
 from report.sequential.figures import accuracy_matrices, instability, stability_trace, strength_curves
 from report.sequential.results import best_strengths, compare_best, read_sequential, reproduced
 from report.tables.columns import last_checkpoint, measures_in, runs
-from report.tables.reading import read
+from report.tables.excerpt import Excerpt
+from report.tables.reading import read, read_apart
 
 __all__ = [
     "Album",
+    "Answers",
+    "Excerpt",
     "Live",
     "Ordering",
+    "Panel",
     "accuracy_matrices",
     "agreement_matrix",
     "agreement_with",
@@ -97,6 +103,7 @@ __all__ = [
     "rank_correlation",
     "read",
     "read_agreement",
+    "read_apart",
     "read_fine_tuning",
     "read_importances",
     "read_sequential",

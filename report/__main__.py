@@ -1,31 +1,40 @@
-"""Order the measures of results from the command line: `python -m report data/mnist-mlp-*.csv`."""
+"""Order the measures of results from the command line: `python -m report data/mnist-mlp-*.csv --html report.html`."""
 
+import argparse
 import sys
 
 import report
+from report.page import write_page
 
 
-def main(paths):
-    """Print the mean scores and the ordering of all results in paths, and return the exit status."""
-    if not paths:
-        print("Expected CSV files, patterns or folders with results, received none: python -m report data")
-        return 2
+def arguments():
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m report",
+        description="Order the importance measures of results: scores, orders with tests, and doubts.",
+        epilog="python -m report data          python -m report 'runs/digits-*.csv' --html runs/report.html",
+    )
+    parser.add_argument("paths", nargs="+", help="CSV files, patterns in quotes, or folders with results of grids")
+    parser.add_argument("--html", metavar="FILE", help="write one page with figures, tables and settings instead")
+    parser.add_argument("--chance-loss", type=float, metavar="NATS", help="for files that do not record it: ln k")
+    parser.add_argument("--all", action="store_true", help="all measures in the tables, not the first ten and controls")
+    return parser
+
+
+def main(given):
+    """Print the mean scores and the ordering of results, or write a page of them; return the exit status."""
+    asked = arguments().parse_args(given)
     try:
-        frame = report.last_checkpoint(report.read(paths))
-    except (FileNotFoundError, ValueError) as error:
+        if asked.html:
+            print(f"Page: {write_page(asked.paths, asked.html, asked.chance_loss)}")
+            return 0
+        frame = report.last_checkpoint(report.read(asked.paths, chance_loss=asked.chance_loss))
+    except (OSError, ValueError) as error:
         print(error)
         return 1
-    scores = report.table(frame)
-    columns = [
-        name
-        for name in ("level", "measure", "networks", "splits", "area", "area_low", "area_high", "tolerance")
-        if name in scores
-    ]
-    for where, part in scores.groupby(["task", "model", "epoch"], dropna=False):
-        print(
-            "{}, {}, epoch {:g}\n".format(*where) + part[columns].to_string(index=False, float_format="{:.3f}".format)
-        )
-    print("\n" + report.order(frame).summary)
+    scores = report.scores(frame)
+    print(report.Excerpt(report.table(scores), most=None if asked.all else 10))
+    print("\n" + report.order(scores).summary)
     return 0
 
 

@@ -213,6 +213,11 @@ def test_notebooks_import_rooms_and_name_no_machine():
         assert not paths_of_a_machine(notebook), path.name
 
 
+def test_notebooks_are_small_enough_to_clone():
+    sizes = {path.name: path.stat().st_size for path in ROOT.glob("*.ipynb")}
+    assert max(sizes.values()) < 1.5e6, sizes
+
+
 @pytest.mark.parametrize(
     "room, source",
     [

@@ -3,6 +3,7 @@
 import pathlib
 
 from report.drawing.latex import latex
+from report.tables.excerpt import Excerpt
 
 
 class Album:
@@ -25,12 +26,12 @@ class Album:
             save(figure, self.folder / name)
         return figure
 
-    def table(self, name, frame):
-        """Write a table as `<folder>/<name>.tex`; return it."""
+    def table(self, name, frame, **options):
+        """Write a table as `<folder>/<name>.tex`; return an `Excerpt` of it, with these options, for a notebook."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / f"{name}.tex").write_text(latex(frame), encoding="utf-8")
-        return frame
+        return Excerpt(frame, **options)
 
 
 def save(figure, path_stem, formats=("png", "pdf")):

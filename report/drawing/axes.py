@@ -29,7 +29,10 @@ def panels(rows, columns, size, ax=None, **options):
         return _given(rows, columns, ax, options)
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
+    from report.drawing.picture import Drawing
+
+    options |= {"FigureClass": Drawing, "layout": "constrained", "squeeze": False}
+    figure, axes = plt.subplots(rows, columns, figsize=size, **options)
     # Out of pyplot's list of open figures: a notebook would show it a second time, and it would never be freed.
     plt.close(figure)
     return figure, axes

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from report.tables.excerpt import merge_intervals, number
+
 
 def latex(frame, digits=3, caption=None, label=None):
     """Write a table as LaTeX, for the `booktabs` package; an interval follows its mean in brackets.
@@ -15,9 +17,9 @@ def latex(frame, digits=3, caption=None, label=None):
     Returns:
         str.
     """
-    merged = _merge_intervals(frame, digits)
+    merged = merge_intervals(frame, digits)
     aligned = "".join("r" if pd.api.types.is_numeric_dtype(frame[name]) else "l" for name in merged)
-    rows = [" & ".join(_escape(_number(value, digits)) for value in row) for row in merged.itertuples(index=False)]
+    rows = [" & ".join(_escape(number(value, digits)) for value in row) for row in merged.itertuples(index=False)]
     head = " & ".join(_escape(str(name).replace("_", " ")) for name in merged)
     body = [rf"\begin{{tabular}}{{{aligned}}}", r"\toprule", rf"{head} \\", r"\midrule"]
     body += [rf"{row} \\" for row in rows] + [r"\bottomrule", r"\end{tabular}"]
@@ -25,32 +27,6 @@ def latex(frame, digits=3, caption=None, label=None):
         named = [rf"\label{{{label}}}"] if label else []
         body = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(caption)}}}", *named, *body, r"\end{table}"]
     return "\n".join(body) + "\n"
-
-
-def _merge_intervals(frame, digits):
-    """Replace `name`, `name_low` and `name_high` by one column of text, as in "0.31 [0.29, 0.33]"."""
-    merged = frame.copy()
-    for name in frame.columns:
-        ends = [f"{name}_low", f"{name}_high"]
-        if set(ends) <= set(frame.columns):
-            triples = frame[[name, *ends]].itertuples(index=False)
-            merged[name] = [_interval(*triple, digits) for triple in triples]
-            merged = merged.drop(columns=ends)
-    return merged
-
-
-def _interval(middle, low, high, digits):
-    if pd.isna(low):
-        return _number(middle, digits)
-    return "{} [{}, {}]".format(*(_number(value, digits) for value in (middle, low, high)))
-
-
-def _number(value, digits):
-    if isinstance(value, (str, tuple)):
-        return value if isinstance(value, str) else ", ".join(f"{one:g}" for one in value)
-    if pd.isna(value):
-        return "--"
-    return f"{value:g}" if float(value).is_integer() else f"{value:.{digits}f}"
 
 
 def _escape(text):

@@ -121,9 +121,9 @@ def _name_strengths(axis, means):
     halo = [patheffects.withStroke(linewidth=2, foreground="white")]
     for place in sorted({0, len(new) // 2, len(new) - 1} if len(new) else ()):
         where = (new.iloc[place], old.iloc[place])
-        # Frontiers bend towards the lower left: there is room below, and at their right end above the pretrained model.
-        last = place and place == len(new) - 1
-        beside = {"xytext": (0, 9), "ha": "center"} if last else {"xytext": (-3, -9), "ha": "right"}
+        # Frontiers bend towards the lower left: there is room below, and above both ends.
+        end = place in (0, len(new) - 1)
+        beside = {"xytext": (0, 8), "ha": "center"} if end else {"xytext": (-3, -9), "ha": "right"}
         beside |= {"textcoords": "offset points", "fontsize": 6, "path_effects": halo, "zorder": 5}
         axis.annotate(f"λ = {new.index[place]:g}", where, **beside)
 

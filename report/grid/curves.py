@@ -22,7 +22,9 @@ def curves(frame, levels=None, epochs=None, metric="validation_loss", measures=N
     the 95 % Student's t interval, cut off where the metric ends; with fewer than five networks each is a thin line
     instead. Names stand beside the last panel of a row, from top to bottom in the order of the lines where these are
     furthest apart. The dashed line is chance, where it is known. All panels share their axes; the vertical one is
-    logarithmic for a loss that ranges widely. Where a network's value is not a number, so is the mean: the line breaks.
+    logarithmic for a loss that ranges widely. A row in which all measures have one and the same curve (as where a layer
+    is one group, compared within layers) is left out, and the title says so. Where a network's value is not a number,
+    so is the mean: the line breaks.
 
     Args:
         frame: DataFrame of `report.read`, of a grid, or of `report.curve_means`.
@@ -43,7 +45,7 @@ def curves(frame, levels=None, epochs=None, metric="validation_loss", measures=N
     means = choose(curve_means(frame, metric), {"level": levels, "epoch": epochs, "measure": measures})
     choose(means, {"measure": highlight})
     measures = list(measures or sorted(means["measure"].unique()))
-    rows = _rows(means, levels)
+    rows, alike = _telling(_rows(means, levels))
     columns = list(epochs or sorted(means["epoch"].unique()))
     width = max(2.2 + 2.1 * len(columns), 5.6)
     size = (width, (1.8 if len(columns) > 2 else 2.4) * len(rows) + 0.7)
@@ -58,12 +60,26 @@ def curves(frame, levels=None, epochs=None, metric="validation_loss", measures=N
     grey = any(
         line.get_label().startswith("_") and line.get_color() == GREY["color"] for line in axes[0, 0].get_lines()
     )
-    entitle(figure, axes, _about(means) + f"; {OTHERS}" * grey, ax)
+    entitle(figure, axes, _about(means) + f"; {OTHERS}" * grey + alike, ax)
     if ax is None:
         figure.get_layout_engine().execute(figure)  # names are spread over the height that is left to a panel
     for axis in axes[:, -1]:
         label_lines(axis, _heights(axis))
     return figure
+
+
+def _telling(rows):
+    """Leave out rows of panels in which all measures have the same curve, unless all are such; say which."""
+    place = ["epoch", "threshold"]
+    alike = [
+        heading
+        for heading, part in rows
+        if part["measure"].nunique() > 1 and part.groupby(place)["mean"].agg(np.ptp).max() < 1e-9
+    ]
+    if not alike or len(alike) == len(rows):
+        return rows, ""
+    kept = [(heading, part) for heading, part in rows if heading not in alike]
+    return kept, f"\nnot shown: {', '.join(alike)}, where all measures are the same"
 
 
 def _about(means):
@@ -181,13 +197,15 @@ def _panel(axis, part, measures, told):
         line = part[part["measure"] == measure].sort_values("threshold")
         if line.empty:
             continue
+        if measure not in told:
+            axis.plot(line["threshold"], line["mean"], **GREY, label=f"_{measure}")
+            continue
         every = max(1, len(line) // 7)
         # Markers of different measures start apart, so that they do not hide each other where curves coincide.
         look = style(measure) | {"markevery": (number * every // len(measures), every), "label": measure}
-        look = look if measure in told else GREY | {"label": f"_{measure}"}
         axis.plot(line["threshold"], line["mean"], **look)
         axis.fill_between(line["threshold"], line["low"], line["high"], color=look["color"], alpha=0.18, lw=0)
-        for network in sorted({name for found in line["each"] for name in found}) if measure in told else ():
+        for network in sorted({name for found in line["each"] for name in found}):
             one = [found.get(network, np.nan) for found in line["each"]]
             axis.plot(line["threshold"], one, color=look["color"], linewidth=0.5, alpha=0.4, label=f"_{network}")
     for chance in part["chance"].dropna().unique():

@@ -174,10 +174,13 @@ def _moves(part):
 def _epoch_lines(axis, part, measures, told):
     for measure in measures:
         line = part[part["measure"] == measure].sort_values("epoch")
-        look = style(measure) | {"label": measure} if measure in told else GREY | {"label": f"_{measure}"}
-        axis.plot(line["epoch"], line["mean"], **look)
+        if measure not in told:
+            axis.plot(line["epoch"], line["mean"], **GREY, label=f"_{measure}")
+            continue
+        look = style(measure)
+        axis.plot(line["epoch"], line["mean"], label=measure, **look)
         axis.fill_between(line["epoch"], line["low"], line["high"], color=look["color"], alpha=0.15, lw=0)
-        for network in sorted({name for found in line["each"] for name in found}, key=str) if measure in told else ():
+        for network in sorted({name for found in line["each"] for name in found}, key=str):
             one = [found.get(network, np.nan) for found in line["each"]]
             axis.plot(line["epoch"], one, color=look["color"], linewidth=0.5, alpha=0.4, label=f"_{network}")
 
@@ -229,10 +232,8 @@ def rank_agreement(frame, between="measures", score="area", ax=None):
     size = (1.2 + 0.07 * longest + side, 1.0 + 0.07 * line + 0.6 * side)
     figure, axes = panels(1, 1, size, ax)
     draw_matrix(axes[0, 0], matrix, (-1, 1), "PuOr")
-    axes[0, 0].set_title(
-        f"rank correlation of {score.replace('_', ' ')} between {between} (Spearman)"
-        f"{_left_out(matrix.attrs.get('left_out'))}"
-    )
+    about = f"rank correlation of {score.replace('_', ' ')} between {between} (Spearman)"
+    entitle(figure, axes, f"{about}{_left_out(matrix.attrs.get('left_out'))}", ax)
     return figure
 
 

@@ -1,9 +1,9 @@
 """A figure that refreshes while a grid runs."""
 
-import io
 import time
 import uuid
 
+from report.drawing.picture import png
 from report.grid.curves import curves
 from report.grid.ordering import settled
 from report.tables.columns import complete, last_checkpoint
@@ -75,9 +75,7 @@ class Live:
     def _show(self, figure):
         from IPython.display import Image, display
 
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=100)
-        image = Image(data=picture.getvalue(), format="png")
+        image = Image(data=png(figure), format="png")
         if self._handle is None:
             self._handle = display(image, display_id=uuid.uuid4().hex)
         else:

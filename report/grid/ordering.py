@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from report.grid import layout
 from report.grid import sentences as wording
 from report.grid.blocks import groups
 from report.grid.scores import SCORES, count_flags, scored
@@ -36,11 +37,12 @@ class Ordering:
 
     Attributes:
         table: DataFrame. One row for each group and measure, the best first: `rank`, `measure`, `blocks`, the mean
-            score with its 95 % Student's t interval (`_low`, `_high`), `median`, `mean_rank`, `p_best` (how often its
-            mean is the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of the means' ranks then),
-            and `flags`. Measures that are left out come last, without numbers.
+            score with its 95 % Student's t interval within 0 and 1 (`_low`, `_high`), `median`, `mean_rank`, `p_best`
+            (how often its mean is the best when blocks are drawn anew), `rank_low` and `rank_high` (95 % of the means'
+            ranks then), and `flags`. Measures that are left out come last, without numbers.
         sentences: list of str. For each group its order, the neighbours in it, and every doubt; at last the method.
-        summary: str. The sentences without those on single pairs, one a line.
+        summary: str. The orders without single pairs, in lines of at most 120 characters: on each line measures of
+            which none is better than its neighbour, and below every doubt.
         pairs: DataFrame. One row for each group and pair of measures: `better` and `worse` by the signed ranks of the
             differences, whose Hodges-Lehmann estimate is `difference`, with its 95 % interval (`low`, `high`) or, where
             the run may be looked at at any time, the 95 % confidence sequence of the median; the `mean_difference` and
@@ -164,12 +166,12 @@ def order(
     used = [_holds_at_every_look(group, anytime) for group in found]
     ordered = [_order_group(g, score, options | {"anytime": at}) for g, at in zip(found, used, strict=True)]
     tables, sentences, pairs, tests, flagged = zip(*ordered, strict=True)
+    full, short = (list(itertools.chain(*lists)) for lists in zip(*sentences, strict=True))
     methods = wording.of_methods(options, used)
-    full, short = ([*itertools.chain(*lists), *methods] for lists in zip(*sentences, strict=True))
     return Ordering(
         pd.concat(tables, ignore_index=True),
-        full,
-        "\n".join(short),
+        [*full, *methods],
+        "\n".join([*short, *itertools.chain(*map(layout.of_method, methods))]),
         pd.concat(pairs, ignore_index=True),
         pd.DataFrame(list(tests)),
         pd.concat(flagged, ignore_index=True),
@@ -217,7 +219,10 @@ def _order_group(group, score, options):
         doubts.append(wording.of_looks(group))
     doubts += wording.of_directions(group, names, pairs)
     order_first = _sentences(group, names, pairs, test, score, options)
-    sentences = [*order_first, *doubts], [*order_first[:1], *doubts]
+    known = {frozenset((pair["better"], pair["worse"])): pair for pair in pairs}
+    signs = [_sign(known.get(frozenset(two))) for two in itertools.pairwise(names)]
+    short = layout.of_group(group, names, signs, test, score, doubts, options["anytime"])
+    sentences = [*order_first, *doubts], short
     size = {"blocks": len(group.blocks), "blocks_are": group.kind, "measures": group.blocks.shape[1]}
     size["anytime"] = options["anytime"]
     where = pd.DataFrame([group.where | pair for pair in pairs])
@@ -235,8 +240,8 @@ def _table(group, score, options):
             "measure": measure,
             "blocks": len(group.blocks),
             score: mean,
-            f"{score}_low": mean_low,
-            f"{score}_high": mean_high,
+            f"{score}_low": max(mean_low, 0.0),  # no score is beyond 0 and 1; a NaN stays one
+            f"{score}_high": min(mean_high, 1.0),
             "median": group.blocks[measure].median(),
             "mean_rank": mean_ranks(cost)[position],
             "p_best": best[position],

@@ -47,16 +47,18 @@ def mean_disagrees(pair):
 def of_order(group, order, signs, test, score, anytime=False):
     """Say the whole order, with the test of whether there is any."""
     chain = order[0] + "".join(f"{sign}{name}" for sign, name in zip(signs, order[1:], strict=True))
-    found = (
-        f"Friedman test with the Iman-Davenport correction: F({test['df1']}, {test['df2']}) = {test['f']:.4g}, "
-        f"{p_value(test['p'])}"
-    )
-    if anytime:
-        found = f"evidence of any difference, the mean over pairs: {e_value(test['e'])}"
     return (
-        f"{place(group.where)}, {chain} by {score} ({DIRECTIONS[SCORES[score]]}; {found}, "
+        f"{place(group.where)}, {chain} by {score} ({DIRECTIONS[SCORES[score]]}; {of_any_difference(test, anytime)}, "
         f"{count(len(group.blocks), group.kind)}; {scope(group)})"
     )
+
+
+def of_any_difference(test, anytime):
+    """Say whether there is any order: by evidence that may be looked at at any time, or by the Friedman test."""
+    if anytime:
+        return f"evidence of any difference, the mean over pairs: {e_value(test['e'])}"
+    found = f"F({test['df1']}, {test['df2']}) = {test['f']:.4g}, {p_value(test['p'])}"
+    return f"Friedman test: {found}"
 
 
 def scope(group):
@@ -101,7 +103,8 @@ def _of_evidence(options):
 def _of_tests(options):
     pairs = f"all pairs with {options['against']}" if options["against"] else "all pairs"
     return (
-        f"for a number of blocks that was fixed beforehand, exact Wilcoxon signed-rank tests of whether paired "
+        f"for a number of blocks that was fixed beforehand, the Friedman test with the Iman-Davenport correction and "
+        f"exact Wilcoxon signed-rank tests of whether paired "
         f"differences are symmetric about 0, p adjusted by Holm for {pairs}; better is who the signed ranks favour, "
         f"and differences are Hodges-Lehmann estimates with 95 % intervals of the same test; > is better at the level "
         f"{options['alpha']:g}, ~ is not told apart, = is practically equal (within {options['margin']:g})"

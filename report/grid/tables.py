@@ -20,7 +20,8 @@ def table(frame, columns=("area", "tolerance")):
         DataFrame. One row for each task, model, level (and reduction, scope, fill where there are several), epoch and
         measure: `networks` that have a score (one that two runs hold counts once; `splits`, where all rows are of
         splits of the examples), each score's mean with `_low` and
-        `_high`, its 95 % Student's t interval over networks, and `flags` with the number of networks they hold for.
+        `_high`, its 95 % Student's t interval over networks within 0 and 1, and `flags` with the number of networks
+        they hold for.
         Within an epoch the best measure stands first; those whose loss at threshold 1 misses chance stand last,
         whatever their area.
     """
@@ -37,7 +38,8 @@ def table(frame, columns=("area", "tolerance")):
 def _table_row(measure, cells, columns):
     row = {"measure": measure, "networks": int(cells["area"].notna().sum()), "area": np.nan}
     for name in columns:
-        row[name], row[f"{name}_low"], row[f"{name}_high"] = student_t(cells[name])
+        row[name], low, high = student_t(cells[name])
+        row |= {f"{name}_low": max(low, 0.0), f"{name}_high": min(high, 1.0)}  # no score is beyond; a NaN stays one
     return row | {"flags": count_flags(cells)}
 
 
@@ -52,7 +54,7 @@ def at_thresholds(frame, thresholds, metric="validation_accuracy"):
     Returns:
         DataFrame. One row for each task, model, level (and reduction, scope, fill where there are several), epoch,
         threshold and measure: `networks` (one that several runs hold counts once; or `splits`), the mean of the metric,
-        and its interval as `_low` and `_high`.
+        and its interval as `_low` and `_high`. The measure that is best over these thresholds on average comes first.
 
     Raises:
         ValueError: a threshold was not evaluated.
@@ -65,9 +67,11 @@ def at_thresholds(frame, thresholds, metric="validation_accuracy"):
         raise ValueError(
             f"Expected thresholds among those evaluated ({known}), received {', '.join(f'{t:g}' for t in absent)}."
         )
-    keys = [*facet_columns(frame), "epoch", "threshold", "measure"]
+    where = [*facet_columns(frame), "epoch"]
+    keys = [*where, "threshold", "measure"]
+    frame = frame[frame["threshold"].isin(thresholds)]
     rows = []
-    for values, part in parts(frame[frame["threshold"].isin(thresholds)], keys):
+    for values, part in parts(frame, keys):
         mean, low, high = student_t(part[metric])
         found = {
             "networks": int(part[metric].notna().sum()),
@@ -76,7 +80,11 @@ def at_thresholds(frame, thresholds, metric="validation_accuracy"):
             f"{metric}_high": high,
         }
         rows.append(dict(zip(keys, values, strict=True)) | found)
-    return _counting(pd.DataFrame(rows), frame)
+    table = pd.DataFrame(rows)
+    table["best"] = table.groupby([*where, "measure"], dropna=False)[metric].transform("mean")
+    table["best"] *= -1 if metric == "validation_accuracy" and frame["chance_accuracy"].notna().any() else 1
+    found = [part.sort_values("best", kind="stable") for _, part in parts(table, [*where, "threshold"])]
+    return _counting(pd.concat(found, ignore_index=True).drop(columns="best"), frame)
 
 
 def _counting(table, frame):

@@ -28,8 +28,9 @@ VALUES = [
 
 REQUIRED = [*ROW, *VALUES]
 CHANCE = ["chance_loss", "chance_accuracy"]
-TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill", "status", "source", "network", "fold"]
-MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan, "anytime": False}
+TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill"]
+TEXT += ["status", "source", "network", "fold", "called"]
+MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan, "called": np.nan, "anytime": False}
 """What stands in columns that rows need not have. `anytime`: whether their run was looked at while it grew."""
 
 LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "layer"]
@@ -166,16 +167,39 @@ def runs(frame):
 
     Returns:
         DataFrame. One row a run: its task and model, how many networks (`seeds`), measures, levels and thresholds, the
-        epochs of its checkpoints, rows, and `failed` rows.
+        epochs of its checkpoints, rows, `failed` rows, the `folder` it is in, and a `note` on a file of an earlier
+        study: which of its measures are called otherwise here, and whether it names no trial.
     """
     rows = []
     for (run,), part in parts(frame, ["run"]):
         counts = {name: part[column].nunique() for name, column in _COUNTED.items()}
         epochs = ", ".join(f"{epoch:g}" for epoch in sorted(part["epoch"].unique()))
         failed = int((part["status"] != "ok").sum())
-        names = {name: ", ".join(map(str, part[name].unique())) for name in ("task", "model", "level", "scope", "fill")}
-        rows.append({"run": run, **names, **counts, "epochs": epochs, "rows": len(part), "failed": failed})
+        names = {
+            name: ", ".join(map(str, part[name].dropna().unique())) or "unknown"
+            for name in ("task", "model", "level", "scope", "fill")
+        }
+        row = {"run": run, **names, **counts, "epochs": epochs, "rows": len(part), "failed": failed}
+        rows.append(row | {"folder": _folder(part), "note": _note(part)})
     return pd.DataFrame(rows).set_index("run")
+
+
+def _folder(part):
+    """Name the folder of a run's files; nothing if they are in several or in none."""
+    sources = part["source"].unique() if "source" in part else []
+    found = {str(source).replace("\\", "/").rpartition("/")[0] for source in sources}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _note(part):
+    """Say what is to know of a file of an earlier study; nothing of ours."""
+    called = part["called"] if "called" in part else part["measure"].map({})
+    if called.isna().all():
+        return ""
+    pairs = dict(zip(called.dropna(), part["measure"][called.notna()], strict=True))
+    renamed = [f"{there} -> {here}" for there, here in sorted(pairs.items()) if there != here]
+    trial = ["no trial in the file's name: one network, or a mean over several"] * bool(part["seed"].isna().all())
+    return "; ".join([*trial, *[f"of an earlier study; renamed: {', '.join(renamed)}"] * bool(renamed)])
 
 
 _COUNTED = {"seeds": "seed", "measures": "measure", "thresholds": "threshold"}

@@ -53,7 +53,8 @@ def trial(stem):
 def translate(frame, stem):
     """Give an earlier study's rows our columns.
 
-    The trial is the seed, the file name without it the run, and the validation loss is kept. Task, model, scope, fill,
+    The trial is the seed, the file name without it the run and what the task is called by, and the validation loss is
+    kept. `called` is what a measure is called there. Model, scope, fill,
     replaced fractions and everything else that the file does not say stay missing. `Loss`, measured on the training
     data, has no column here.
 
@@ -68,9 +69,11 @@ def translate(frame, stem):
     names = frame["EWC Method"].map(snake_case)
     columns = {
         "run": run,
+        "task": f"{run} (task unknown)",  # files of another name may be of another task, and are not pooled with these
         "seed": seed,
         "epoch": frame["Epoch"],
         "measure": names.map(lambda name: MEASURES.get(name, name)),
+        "called": frame["EWC Method"].astype(str),
         "threshold": frame["Threshold Value"],
         "validation_loss": frame["Validation Loss"],
     }
@@ -78,3 +81,26 @@ def translate(frame, stem):
         levels = frame["Aggregation Level"].dropna().map(snake_case)
         columns["level"] = levels.map(lambda name: LEVELS.get(name, name)).reindex(frame.index)
     return frame[[]].assign(**columns)
+
+
+def name_means(frame):
+    """Call a file of means over trials what it is, where the trials are there too.
+
+    Args:
+        frame: DataFrame of `report.read`. Rows without a seed are of a file without a trial in its name.
+
+    Returns:
+        DataFrame, the same rows. The run and the task of those that are the means of the trials of a run of the same
+        name say so: they are no further network.
+    """
+    for run in frame.loc[frame["seed"].isna(), "run"].unique():
+        rows = frame[frame["run"] == run]
+        whole, trials = rows[rows["seed"].isna()], rows[rows["seed"].notna()]
+        place = ["epoch", "measure", "level", "threshold"]
+        means = trials.groupby(place, dropna=False)["validation_loss"].mean()
+        given = whole.groupby(place, dropna=False)["validation_loss"].mean()
+        both = given.index.intersection(means.index)
+        if len(both) and np.allclose(given[both], means[both], rtol=1e-4):
+            name = f"{run} (mean over {trials['seed'].nunique()} trials)"
+            frame.loc[whole.index, ["run", "task"]] = name
+    return frame

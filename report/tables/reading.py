@@ -41,8 +41,9 @@ def read(paths, chance_loss=None, chance_accuracy=None):
     Returns:
         DataFrame with `report.tables.columns.REQUIRED`, `status`, `chance_loss`, `chance_accuracy`, `source`, the file
         of each row, `network`, which is the same wherever a network stands: what the file says, or what made the
-        network by the `.json`, missing without one; and `anytime`: whether by the `.json` the run is not finished, or
-        has grown until it was settled, so that its networks were not counted beforehand.
+        network by the `.json`, missing without one; `called`, what a file of an earlier study calls the measure; and
+        `anytime`: whether by the `.json` the run is not finished, or has grown until it was settled, so that its
+        networks were not counted beforehand.
 
     Raises:
         FileNotFoundError: there is no such file, or a folder or pattern holds none.
@@ -60,7 +61,42 @@ def read(paths, chance_loss=None, chance_accuracy=None):
     frame = pd.concat(name_networks(_told_if_growing(frames, abouts), abouts), ignore_index=True)
     for name, given in zip(CHANCE, (chance_loss, chance_accuracy), strict=True):
         frame[name] = frame[name].fillna(np.nan if given is None else given)
-    return drop_duplicates(frame)
+    return drop_duplicates(legacy.name_means(frame))
+
+
+def read_apart(groups, **options):
+    """Read results of several origins, as those that came with the project and one's own, and keep them apart.
+
+    Args:
+        groups: dict of name to paths, as for `read`. Paths that are not there are passed over, and so is what was named
+            before. The first has its rows as they are; of the others the run and the task get the name in brackets, as
+            in "mnist (yours)", so that nothing puts their networks together.
+        **options: as for `read`.
+
+    Returns:
+        DataFrame of `read` with `origin`, the name.
+
+    Raises:
+        FileNotFoundError: no path is there.
+        ValueError: as `read`.
+    """
+    found, seen = [], set()
+    for name, paths in groups.items():
+        paths = [path for path in ([paths] if isinstance(paths, (str, pathlib.Path)) else paths)]
+        there = [path for path in paths if str(path) not in seen and (_matches(path) or _has_results(path))]
+        seen |= set(map(str, paths))
+        if there:
+            frame = read(there, **options)
+            called = f" ({name})" if found else ""
+            found.append(frame.assign(origin=name, run=frame["run"] + called, task=frame["task"] + called))
+    if not found:
+        find([path for paths in groups.values() for path in ([paths] if isinstance(paths, str) else paths)])
+    return pd.concat(found, ignore_index=True)
+
+
+def _has_results(path):
+    folder = pathlib.Path(path)
+    return folder.is_dir() and any(file.name.endswith(ENDINGS) for file in folder.iterdir())
 
 
 def _told_if_growing(frames, abouts):
@@ -119,6 +155,7 @@ def read_each(reader, paths, kind):
 
 
 def _matches(path):
+    """List the files that a path or a pattern names; a folder is none."""
     return [pathlib.Path(path)] if pathlib.Path(path).is_file() else [pathlib.Path(p) for p in glob.glob(str(path))]
 
 

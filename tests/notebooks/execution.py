@@ -23,3 +23,9 @@ def printed(notebook):
 def pictures(notebook):
     outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
     return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def shown(notebook):
+    """Return the HTML that the cells of an executed notebook show."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "\n".join(output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {}))

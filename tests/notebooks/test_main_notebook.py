@@ -6,7 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from execution import HERE, execute, pictures, printed
+from execution import HERE, execute, pictures, printed, shown
 
 import report
 import tasks
@@ -61,11 +61,11 @@ def test_main_run_again_computes_nothing(folder, main):
 
 
 def test_analysis_orders_and_draws(folder, analysis):
-    text = printed(analysis)
-    assert "on digits/mlp/weight, " in text
+    text = printed(analysis) + shown(analysis)
+    assert "<b>digits, mlp, weight</b>: " in text and "on digits/mlp/weight, by area" in text
     assert "too few blocks to tell pairs apart" in text
     written = {path.stem for path in (folder / "figures").glob("*.png")}
-    assert {"heatmap", "critical-difference", "settings", "truth", "alike"} <= written
+    assert {"heatmap", "placings", "settings", "truth", "alike"} <= written
     assert {path.stem for path in (folder / "figures").glob("*.pdf")} == written
     tables = {path.stem for path in (folder / "figures").glob("*.tex")}
     assert tables == {"scores", "orderings", "truth", next(name for name in written if name.startswith("pruning-"))}
@@ -78,7 +78,7 @@ def test_analysis_of_one_network_says_what_it_cannot_do(folder, main):
         rows = pd.read_csv(path)
         rows[rows["seed"] == 0].to_csv(path, index=False)
     files = {"files": [str(folder / "one")], "agreement": [str(folder / "one" / "agreement")], "pruning": []}
-    assert "no test is possible with 1 network" in printed(execute("analysis.ipynb", folder, **files))
+    assert "no test is possible with 1 network" in shown(execute("analysis.ipynb", folder, **files))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras, when it saves
@@ -89,8 +89,8 @@ def test_a_network_that_is_trained_already(folder):
     model.fit(task.x_train, task.y_train, epochs=3, verbose=0)
     model.save(folder / "mine.keras")
     given = {"network": str(folder / "mine.keras"), "measures": ["magnitude", "random"], "levels": ["hidden_unit"]}
-    shown = printed(execute("main.ipynb", folder, out=str(folder / "mine"), thresholds=3, folds=8, **given))
-    assert "48 evaluations asked for" in shown and "Tests: 8 splits can tell 2 measures apart" in shown
+    said = printed(execute("main.ipynb", folder, out=str(folder / "mine"), thresholds=3, folds=8, **given))
+    assert "48 evaluations asked for" in said and "Tests: 8 splits can tell 2 measures apart" in said
     frame = report.read(folder / "mine")
     assert set(frame["model"]) == {"mine"} and frame["fold"].nunique() == 8
 

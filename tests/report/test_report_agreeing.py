@@ -102,5 +102,5 @@ def test_an_album_keeps_what_is_asked_for(tmp_path):
     figure, table = report.plot_agreement_with(frame), report.agreement_with(frame)
     assert report.Album(None)("truth", figure) is figure
     keep = report.Album(tmp_path / "figures")
-    assert keep("truth", figure) is figure and keep.table("truth", table) is table
+    assert keep("truth", figure) is figure and keep.table("truth", table).table is table
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"truth.png", "truth.pdf", "truth.tex"}

@@ -4,6 +4,7 @@ import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +100,19 @@ def test_of_many_measures_the_first_ten_and_the_controls_are_told_apart(make_gri
     assert figure.get_suptitle().replace("\n", " ").endswith("grey: the other measures")
     with pytest.raises(ValueError, match="received \\['obd'\\]"):
         report.curves(frame, highlight=["obd"])
+
+
+def test_rows_in_which_all_measures_are_the_same_are_left_out_and_said(make_curve):
+    rows = [make_curve([0, 0.2, 1], measure=name, level="layer", seed=seed) for name in "ab" for seed in range(2)]
+    rows += [
+        make_curve([0, 0.1 + place, 1], measure=name, seed=seed)
+        for place, name in ((0, "a"), (0.5, "b"))
+        for seed in range(2)
+    ]
+    figure = report.curves(pd.concat(rows))
+    assert [axis.get_title() for axis in figure.axes] == ["weight, epoch 5"]
+    assert "not shown: layer, where all measures are the same" in " ".join(figure.get_suptitle().split())
+    assert [axis.get_title() for axis in report.curves(pd.concat(rows[:4])).axes] == ["layer, epoch 5"]
 
 
 def test_names_beside_lines_stand_apart_in_the_order_of_the_lines(make_grid):

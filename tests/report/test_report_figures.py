@@ -79,7 +79,7 @@ def test_rank_correlation_between_measures(make_grid):
 
 def test_agreement_draws_both(scores):
     for between in ("measures", "settings"):
-        assert between in report.rank_agreement(scores, between).axes[0].get_title()
+        assert between in report.rank_agreement(scores, between).get_suptitle()
 
 
 def test_critical_difference_bars_join_what_is_not_told_apart(make_grid):

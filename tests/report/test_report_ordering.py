@@ -180,7 +180,10 @@ def test_misses_chance_is_left_out_instead_of_first(make_legacy, tmp_path):
     assert found.table[found.table["level"] == "unit"]["rank"].notna().all()
     assert "sign_stability" not in set(found.pairs[found.pairs["level"] == "weight"][["better", "worse"]].stack())
     text = str(found)
-    assert "on unknown task/unknown model/weight, sign_stability is left out of the order" in text
+    assert (
+        "on validation_loss_over_threshold (task unknown)/unknown model/weight, sign_stability is left out of the order"
+        in text
+    )
     assert "where chance is 2.303" in text and "most likely because of equal importances" in text
     missing = found.flagged[found.flagged["flags"].str.contains("misses chance")]
     assert len(missing) == 12 and not missing["counted"].any()
@@ -339,7 +342,7 @@ def test_old_files_without_levels_or_trials(make_legacy, tmp_path):
     make_legacy(steps).drop(columns="Aggregation Level").to_csv(tmp_path / "small.csv")
     found = order(report.read(tmp_path / "small.csv"), **FAST)
     assert found.table["measure"].tolist() == ["fisher_batched", "other", "random"]
-    assert "on unknown task/unknown model/unknown level, no test is possible with 1 network" in str(found)
+    assert "on small (task unknown)/unknown model/unknown level, no test is possible with 1 network" in str(found)
 
 
 @pytest.mark.parametrize(("by", "message"), [(["measure"], r"received \['measure'\]"), ("task", "received 'task'")])

@@ -10,23 +10,14 @@ import pytest
 
 import report
 from report.tables import legacy
-from report.tables.columns import REQUIRED
+from report.tables.columns import MISSING, REQUIRED
 
 
 def test_reads_columns_chance_and_source(make_curve, write):
     path = write(make_curve([0, 0.5, 1]))
     path.with_suffix(".json").write_text(json.dumps({"chance_loss": 2.3, "chance_accuracy": 0.1, "settings": {}}))
     frame = report.read(path)
-    assert list(frame.columns) == [
-        *REQUIRED,
-        "chance_loss",
-        "chance_accuracy",
-        "status",
-        "source",
-        "network",
-        "fold",
-        "anytime",
-    ]
+    assert list(frame.columns) == [*REQUIRED, "chance_loss", "chance_accuracy", *MISSING]
     assert frame["chance_loss"].tolist() == [2.3] * 3
     assert frame["source"].unique().tolist() == [str(path)]
     assert frame["threshold"].tolist() == [0, 0.5, 1]
@@ -154,7 +145,9 @@ def test_old_file(make_legacy, tmp_path):
     assert frame["level"].unique().tolist() == ["weight"]
     assert frame["epoch"].unique().tolist() == [5]
     assert frame["validation_loss"].tolist() == [0.03, 0.04, 0.07, 0.03, 1.0, 2.3]
-    unknown = ["task", "model", "scope", "fill", "reduction", "replaced_fraction", "tie_fraction", "chance_loss"]
+    assert frame["task"].unique().tolist() == ["validation_loss_over_threshold (task unknown)"]
+    assert frame["called"].unique().tolist() == ["SIGN_FLIPPING", "FISHER_MATRIX"]
+    unknown = ["model", "scope", "fill", "reduction", "replaced_fraction", "tie_fraction", "chance_loss"]
     assert frame[unknown].isna().all(axis=None)
 
 
@@ -221,3 +214,58 @@ def test_a_later_version_is_refused(make_curve, write):
     path.with_suffix(".json").write_text(json.dumps({"schema": 3}))
     with pytest.raises(ValueError, match="schema 2 or earlier, found 3"):
         report.read(path)
+
+
+def test_old_files_of_other_names_are_not_one_task(make_legacy, tmp_path):
+    rows = {"RANDOM": [0.03, 1.0, 2.3], "Fisher": [0.03, 0.5, 2.3]}
+    for name in ("digits_TRIAL_0", "digits_TRIAL_1", "garments_TRIAL_0", "garments_TRIAL_1"):
+        make_legacy(rows).to_csv(tmp_path / f"{name}.csv")
+    frame = report.read(tmp_path, chance_loss=2.3)
+    table = report.table(frame)
+    assert sorted(set(table["task"])) == ["digits (task unknown)", "garments (task unknown)"]
+    assert set(table["networks"]) == {2}
+    titles = [report.curves(rows).get_suptitle() for _, rows in frame.groupby("run")]
+    assert titles[0].startswith("digits (task unknown)") and titles[1].startswith("garments (task unknown)")
+
+
+def test_what_is_called_otherwise_is_said(make_legacy, tmp_path):
+    make_legacy({"Fisher": [0.03, 2.3], "random": [0.03, 2.3]}).to_csv(tmp_path / "old_TRIAL_0.csv")
+    row = report.runs(report.read(tmp_path)).loc["old"]
+    assert (row["task"], row["model"], row["fill"]) == ("old (task unknown)", "unknown", "unknown")
+    assert row["note"] == "of an earlier study; renamed: Fisher -> fisher_batched"
+
+
+def test_means_over_trials_are_called_so_and_are_no_network(make_legacy, tmp_path):
+    losses = np.array([[0.02, 1.0, 2.2], [0.04, 1.2, 2.4]])
+    for trial, values in enumerate(losses):
+        make_legacy({"RANDOM": values}).to_csv(tmp_path / f"old_TRIAL_{trial}.csv")
+    make_legacy({"RANDOM": losses.mean(0)}).to_csv(tmp_path / "old.csv")
+    frame = report.read(tmp_path, chance_loss=2.3)
+    assert sorted(set(frame["run"])) == ["old", "old (mean over 2 trials)"]
+    assert report.table(frame[frame["run"] == "old"])["networks"].tolist() == [2]
+    assert set(frame.loc[frame["seed"].isna(), "task"]) == {"old (mean over 2 trials)"}
+    make_legacy({"RANDOM": losses.mean(0) + 0.5}).to_csv(tmp_path / "old.csv")  # another network: no mean of these
+    assert set(report.read(tmp_path, chance_loss=2.3)["run"]) == {"old"}
+
+
+def test_a_file_without_a_trial_says_what_it_may_be(make_legacy, tmp_path):
+    make_legacy({"RANDOM": [0.03, 2.3]}).to_csv(tmp_path / "cifar10_medium.csv")
+    assert "one network, or a mean over several" in report.runs(report.read(tmp_path)).loc["cifar10_medium", "note"]
+
+
+def test_ones_own_results_stay_apart_from_those_that_came(make_grid, tmp_path):
+    for folder, offset in (("data", 0.5), ("runs", 0.4)):
+        (tmp_path / folder).mkdir()
+        rows = make_grid({"a": offset, "b": 0.3}, seeds=3)
+        rows.to_csv(tmp_path / folder / "same-name.csv", index=False)
+        (tmp_path / folder / "same-name.json").write_text('{"classes": 10}')
+    paths = {"shipped": [tmp_path / "data"], "yours": [tmp_path / "data", tmp_path / "runs", tmp_path / "none"]}
+    frame = report.read_apart(paths)
+    assert dict(frame.groupby("origin")["task"].first()) == {"shipped": "mnist", "yours": "mnist (yours)"}
+    assert sorted(set(frame["run"])) == ["run", "run (yours)"]
+    table = report.table(frame)
+    assert set(table["networks"]) == {3} and len(table) == 4
+    assert set(report.read_apart({"shipped": tmp_path / "data", "yours": tmp_path / "none"})["origin"]) == {"shipped"}
+    assert set(report.read_apart({"shipped": tmp_path / "none", "yours": tmp_path / "runs"})["task"]) == {"mnist"}
+    with pytest.raises(FileNotFoundError, match="none"):
+        report.read_apart({"shipped": [tmp_path / "none"]})

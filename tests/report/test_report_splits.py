@@ -28,8 +28,12 @@ def rows(network="wa", folds=8, measures=("good", "fair", "bad"), run="r", seed=
 
 def test_the_sentence_says_for_what_it_holds():
     found = report.order(rows())
-    assert "good > fair > bad" in found.summary
-    assert "8 splits; a statement for this network, over splits of the examples)" in found.summary
+    assert "good > fair > bad" in found.sentences[0]
+    summary = " ".join(found.summary.split())
+    assert "1 good 2 fair 3 bad" in summary
+    assert (
+        "8 splits; Friedman test" in summary and "a statement for this network, over splits of the examples" in summary
+    )
     assert "networks" not in found.summary.partition("Pairs:")[0]
     assert list(report.table(rows())["splits"]) == [8, 8, 8]
     assert set(report.at_thresholds(rows(), [0.5])["splits"]) == {8}
