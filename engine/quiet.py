@@ -1,0 +1,62 @@
+"""A quiet beginning: TensorFlow's native libraries write to standard error when they are loaded, whatever is asked.
+
+Lines such as "oneDNN custom operations are on" come before their own level of logging is in force. `begin`, which
+importing any part of `engine` calls, sets that level, and has what is written while TensorFlow is imported held back.
+Where the import fails it is shown. With TF_CPP_MIN_LOG_LEVEL=0 or 1 in the environment nothing is held back.
+"""
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+def begin():
+    """Have TensorFlow imported quietly, whoever imports it, from now on."""
+    os.environ.setdefault(LEVEL, "2")  # errors, and neither warnings nor information
+    if "tensorflow" not in sys.modules:
+        sys.meta_path.insert(0, _Finder())
+
+
+@contextlib.contextmanager
+def native_errors():
+    """Hold back what is written to the file descriptor of standard error; show it if the block raises."""
+    if os.environ[LEVEL] in ("0", "1"):
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        standard = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(standard, said.read())
+            raise
+        finally:
+            os.dup2(standard, 2)
+            os.close(standard)
+
+
+class _Finder:
+    """Finds TensorFlow as anybody does, once, and has it loaded quietly."""
+
+    def find_spec(self, name, path=None, target=None):
+        """Return the spec of the module `tensorflow`; None of others, which are found elsewhere."""
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module):
+                with native_errors():
+                    load(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
