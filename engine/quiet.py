@@ -2,7 +2,8 @@
 
 Lines such as "oneDNN custom operations are on" come before their own level of logging is in force. `begin`, which
 importing any part of `engine` calls, sets that level, and has what is written while TensorFlow is imported held back.
-Where the import fails it is shown. With TF_CPP_MIN_LOG_LEVEL=0 or 1 in the environment nothing is held back.
+Where the import fails it is shown. With TF_CPP_MIN_LOG_LEVEL=0 in the environment nothing is held back; 1, which
+importing JAX sets, is no such wish.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ def begin():
 @contextlib.contextmanager
 def native_errors():
     """Hold back what is written to the file descriptor of standard error; show it if the block raises."""
-    if os.environ[LEVEL] in ("0", "1"):
+    if os.environ[LEVEL] == "0":
         yield
         return
     sys.stderr.flush()

@@ -85,13 +85,14 @@ def _read(text):
 
 
 def _assigned(source):
-    """List the names that a cell sets; those of a cell that is no plain Python, with lines for the shell, are none."""
+    """List the names that a cell sets but for its own (_name); one that is no plain Python, with lines for the shell,
+    sets none."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
         return []
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    return [node.id for node in nodes]
+    return [node.id for node in nodes if not node.id.startswith("_")]
 
 
 if __name__ == "__main__":
