@@ -238,7 +238,7 @@ class Grid(Study):
             )
             self._source = self._take(network, task, given, settings)
             self.COLUMNS = [*COLUMNS[:-1], "fold", COLUMNS[-1]]
-        self._source.shown = lambda: not self._bar.disable
+        self._source.tell = self.begun
         self._model, self._loss, self.chance = self._source.model, self._source.loss, self._source.chance
         if network is not None and settings.get("measures") is None:
             self._leave_out_what_needs_training()
@@ -311,7 +311,7 @@ class Grid(Study):
 
         Args:
             watch: callable or None. Called as `watch(frame)` with all rows so far, every few seconds and at the end.
-            progress: bool. Whether to show bars.
+            progress: bool. Whether to show how far it is; see `experiments.progress`.
             workers: int or str. 1: this process trains the networks, one after another. More: so many processes on this
                 machine. "join": this process, beside any others that join, each doing seeds that nobody else does.
                 "ray:auto" or "ray:<address>": a Ray cluster.
@@ -493,6 +493,7 @@ class Grid(Study):
     @np.errstate(over="ignore", invalid="ignore")  # a network that diverged is told of in the rows' status
     def _evaluate_checkpoint(self, seed, epoch, missing, wanted, together, of):
         s = self.settings
+        self.begun(f"seed {seed}, epoch {epoch}, scoring")
         with self.timed("scoring"):
             scores, failed = self._scores(seed, wanted)
             self._agreement.append(seed, epoch, scores, together)
@@ -504,6 +505,7 @@ class Grid(Study):
         fill = self._evaluator.place(thresholding.replacements(weights, s.fill, seed, self._source.initial))
         seen = {}
         for (scope, level, reduction, measure), thresholds in missing.items():
+            self.begun(f"seed {seed}, epoch {epoch}, {measure}, {level}")
             cell = {
                 "run": self.store.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch,
                 "measure": measure, "level": level, "reduction": reduction, "scope": scope, "fill": s.fill,
