@@ -24,7 +24,7 @@ class LossSettings(Settings):
 class Losses(Study):
     SETTINGS, KEY, COLUMNS = LossSettings, ["seed"], ["run", "task", "model", "seed", "loss"]
 
-    def __init__(self, task, model, out="data", **settings):
+    def __init__(self, task, model, out="runs", **settings):
         self.settings = LossSettings(task, model, **settings)
         self.open(out)
 

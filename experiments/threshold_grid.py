@@ -222,7 +222,7 @@ class Grid(Study):
     UNIT, PARTS = "cell", ("training", "scoring", "evaluating")
 
     def __init__(
-        self, task=None, model=None, out="data", network=None, x=None, y=None, loss=None, network_options=None,
+        self, task=None, model=None, out="runs", network=None, x=None, y=None, loss=None, network_options=None,
         **settings,
     ):  # fmt: skip
         out = checks.path("out", out)
@@ -614,7 +614,7 @@ def _can_be_asked(measure, records):
         return False
 
 
-def run(task=None, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
+def run(task=None, model=None, out="runs", watch=None, progress=True, workers=1, gpus=0.0, **settings):
     """Run a threshold grid, or what is missing of it; see `Grid` and `Grid.run`.
 
     Returns:
@@ -623,14 +623,14 @@ def run(task=None, model=None, out="data", watch=None, progress=True, workers=1,
     Example:
         ```python
         frame = threshold_grid.run(task="digits", model="mlp", measures=["magnitude", "random"], levels=["weight"],
-                                   thresholds=21, epochs=5, every=1, seeds=[0, 1], out="data")
+                                   thresholds=21, epochs=5, every=1, seeds=[0, 1], out="runs")
         frame = threshold_grid.run(network="my_model.keras", x=x, y=y, measures=["magnitude", "obd", "wanda"])
         ```
     """
     return Grid(task, model, out, **settings).run(watch, progress, workers, gpus)
 
 
-def estimate(task=None, model=None, out="data", **settings):
+def estimate(task=None, model=None, out="runs", **settings):
     """Say what a threshold grid will cost; see `Grid.estimate`."""
     return Grid(task, model, out, **settings).estimate()
 
