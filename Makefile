@@ -10,8 +10,13 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 # What may stand after the name of what is to be made. Whatever else stands there would change nothing, and stops it.
+BACKENDS := tensorflow jax
 OF_GRID := TASK MODEL NETWORK X FOLDS SEEDS OUT MEASURES LEVELS EPOCHS EVERY BATCH_SIZE WORKERS RAY GPUS MORE NAME
-TAKEN := PYTHON VENV $(if $(filter grid,$(MAKECMDGOALS)),$(OF_GRID),$(if $(filter status networks,$(MAKECMDGOALS)),OUT))
+TAKEN_BY_grid := $(OF_GRID)
+TAKEN_BY_status := OUT
+TAKEN_BY_networks := OUT
+TAKEN_BY_test := BACKENDS
+TAKEN := PYTHON VENV $(foreach goal,$(MAKECMDGOALS),$(TAKEN_BY_$(goal)))
 WRONG := $(firstword $(filter-out $(TAKEN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))))
 ifneq ($(WRONG),)
 NEAREST := $(shell $(PYTHON) -c 'import difflib, sys; wrong, *known = sys.argv[1:]; \
@@ -76,10 +81,11 @@ lab: $(READY) ## JupyterLab
 	$(BIN)/jupyter lab
 
 test: $(TESTABLE) ## everything that is tested, on TensorFlow and on JAX
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-	KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
-	    $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(ON_JAX)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(if $(filter tensorflow,$(BACKENDS)),$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25)
+	$(if $(filter jax,$(BACKENDS)),KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax \
+	    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
+	    $(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m "not long" $(ON_JAX))
 
 # Quick tests of what each requirement is for: tables, statistics, figures, notebooks, settings, and one small grid.
 FLOORS := .venv-floors
@@ -90,6 +96,18 @@ QUICK := tests/test_house.py tests/report/test_report_reading.py tests/report/te
     tests/experiments/test_parameters.py tests/sequential/test_sequential_settings.py \
     tests/fine_tuning/test_fine_tuning_settings.py tests/consolidation/test_consolidation_errors.py \
     tests/notebooks/test_fine_tuning_notebook.py
+# What can break without a long computation: who imports whom, types, settings, names, files, tables, commands.
+CHECK := tests/test_house.py tests/aggregation tests/thresholding tests/engine/test_engine_quiet.py \
+    tests/experiments/test_settings.py tests/experiments/test_run_names.py tests/experiments/test_grid_settings.py \
+    tests/experiments/test_store.py tests/experiments/test_locks.py tests/experiments/test_parameters.py \
+    tests/experiments/test_progress.py tests/experiments/test_execute.py tests/experiments/test_status.py \
+    tests/report/test_report_reading.py tests/report/test_report_drawing.py tests/report/test_report_command.py \
+    tests/sequential/test_sequential_settings.py tests/fine_tuning/test_fine_tuning_settings.py \
+    tests/tasks/test_task_arrays.py tests/consolidation/test_consolidation_logging.py
+check: $(TESTABLE) ## linters, types, and the tests that take no computing: three minutes at most
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(CHECK)
+
 quick: $(TESTABLE) ## a few minutes' worth of the tests
 	$(BIN)/python -m pytest $(QUICK)
 

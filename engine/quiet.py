@@ -7,6 +7,7 @@ importing JAX sets, is no such wish.
 """
 
 import contextlib
+import importlib.abc
 import importlib.util
 import os
 import sys
@@ -43,21 +44,29 @@ def native_errors():
             os.close(standard)
 
 
-class _Finder:
+class _Finder(importlib.abc.MetaPathFinder):
     """Finds TensorFlow as anybody does, once, and has it loaded quietly."""
 
     def find_spec(self, name, path=None, target=None):
-        """Return the spec of the module `tensorflow`; None of others, which are found elsewhere."""
         if name != "tensorflow":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
-        if spec is not None:
-            load = spec.loader.exec_module
-
-            def exec_module(module):
-                with native_errors():
-                    load(module)
-
-            spec.loader.exec_module = exec_module
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
         return spec
+
+
+class _Loader(importlib.abc.Loader):
+    """Loads a module as another loader does, and leaves it to that one."""
+
+    def __init__(self, loader):
+        self._loader = loader
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self._loader
+        with native_errors():
+            self._loader.exec_module(module)

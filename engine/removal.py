@@ -46,8 +46,8 @@ def loss_changes(model, loss, x, y, groups, wanted, replacements, batch_size=500
 
         return ops.map(one_group, wanted)
 
-    key = ("checked objective", objective, examples.signature(x), y.shape[1:])
-    chunks.kept(model, key, lambda: per_example.check_objective(model, objective, x, y))
+    checked = ("checked objective", objective, examples.signature(x), y.shape[1:])
+    chunks.kept(model, checked, lambda: per_example.check_objective(model, objective, x, y))
     count = examples.count(x)
     batch = min(batch_size, count)
     rows = np.resize(np.arange(count), -(-count // batch) * batch)
