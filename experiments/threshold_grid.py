@@ -147,7 +147,7 @@ class GridSettings(Settings):
             put(self, "measures", tuple(name for name in importance.names() if name not in watch))
         put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
         if self.network is None:
-            check_names("task", (self.task,), tasks.names())
+            check_names("task", (self.task,), [*tasks.names(), *([self.task] if tasks.is_of_arrays(self.task) else [])])
         check_names("level", self.levels, aggregation.names())
         if not self.records and watching(self.measures):
             raise ValueError(
@@ -198,7 +198,7 @@ class Grid(Study):
     """A threshold grid: its settings, its files, and the compiled functions that it needs.
 
     Args:
-        task: str. A file in `tasks/`.
+        task: str, or what `tasks.from_arrays` gave. A file in `tasks/`, or arrays of one's own.
         model: str, keras.Model, or a function without arguments that returns a new keras.Model. A model of one's own
             is cloned for every seed, with new weights, and trained.
         out: str or path. The folder for the CSV, its settings file, `networks/` and `checkpoints/`.
@@ -225,7 +225,7 @@ class Grid(Study):
         self, task=None, model=None, out="runs", network=None, x=None, y=None, loss=None, network_options=None,
         **settings,
     ):  # fmt: skip
-        out = checks.path("out", out)
+        out, task = checks.path("out", out), tasks.name_of(task)
         given = {"x": x, "y": y, "loss": loss, "network_options": network_options}
         if network is None:
             _check_left_out({**given, "folds": settings.get("folds")}, "a network that was trained elsewhere: network=")
@@ -414,9 +414,14 @@ class Grid(Study):
         """Return what another process needs to make the same study: dict, as JSON knows it.
 
         Raises:
-            ValueError: a model, a network or examples of the user's, which have no name.
+            ValueError: a model, a network or examples of the user's, which other processes do not have.
         """
         found = super().description()
+        if tasks.is_of_arrays(self.settings.task):
+            raise ValueError(
+                f"Expected a task that other processes can read too, a file in tasks/, received {self.settings.task}, "
+                'which is arrays of this process. Use workers=1, or workers="join" in each process that makes it.'
+            )
         if self.settings.network is None:
             return found
         if self._source.where is None:
