@@ -7,6 +7,7 @@ sentence on the last line, without the frames above it, which the executed noteb
 
 import argparse
 import contextlib
+import logging
 import os
 import pathlib
 import sys
@@ -59,6 +60,7 @@ def main(arguments):
 
 def _run(notebook, executed, given, log):
     """Return the exit status, and what there is to say."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of comments in which it finds no parameters
     try:
         papermill.execute_notebook(
             notebook, executed, given, progress_bar=log is None, stdout_file=log, stderr_file=log,

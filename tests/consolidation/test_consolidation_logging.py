@@ -32,6 +32,7 @@ def test_a_csv_logger_takes_it(setting, protected, tmp_path):
     assert last.penalty_ratio > 0
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, when it writes
 def test_tensorboard_takes_it(setting, protected, tmp_path):
     pytest.importorskip("tensorboard")
     if keras.backend.backend() != "tensorflow":

@@ -92,10 +92,11 @@ if wrong:
 
 
 @pytest.mark.parametrize("wrong, status", [(None, 0), ("settings", 2), ("mistake", 1)])
-def test_a_log_has_what_is_said_and_ends_with_the_error(wrong, status, tmp_path, monkeypatch, capsys):
+def test_a_log_has_what_is_said_and_ends_with_the_error(wrong, status, tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("WEIGHTWISE_LOG", raising=False)
-    parameters = nbformat.v4.new_code_cell("cost, wrong = 1, None", metadata={"tags": ["parameters"]})
+    source = 'cost = None  # or a list such as ["a", "b:c=d"]\nwrong = None'
+    parameters = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
     notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(SOURCE)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "a.ipynb")
@@ -104,6 +105,7 @@ def test_a_log_has_what_is_said_and_ends_with_the_error(wrong, status, tmp_path,
     lines = (tmp_path / "a.log").read_text().splitlines()
     assert lines.count("it will cost 5") == 1 and "1 of 1 cells" in "".join(lines) and "█" not in "".join(lines)
     assert sum("take care" in line and "UserWarning" in line for line in lines) == 1
+    assert not [record for record in caplog.records if record.name.startswith("papermill")]
     said = capsys.readouterr()
     assert said.out == f"Running; watch with: tail -f '{tmp_path / 'a.log'}'\n"
     if wrong:
