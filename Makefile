@@ -74,7 +74,8 @@ ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wra
 
 notebook-html: $(READY) ## the executed notebooks in runs, as HTML beside them
 	@ls runs/*.ipynb >/dev/null 2>&1 || { echo "Expected executed notebooks in runs, found none: make run" >&2; exit 1; }
-	$(BIN)/jupyter nbconvert --log-level WARN --to html runs/*.ipynb
+	$(BIN)/jupyter nbconvert --log-level ERROR --to html --TagRemovePreprocessor.enabled=True \
+	    --TagRemovePreprocessor.remove_cell_tags=find-the-project runs/*.ipynb
 	@ls runs/*.html
 
 lab: $(READY) ## JupyterLab

@@ -63,8 +63,8 @@ def _run(notebook, executed, given, log):
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of comments in which it finds no parameters
     try:
         papermill.execute_notebook(
-            notebook, executed, given, progress_bar=log is None, stdout_file=log, stderr_file=log,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            notebook, executed, given, stdout_file=log, stderr_file=log,
+            progress_bar=log is None and sys.stderr.isatty(), extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )  # fmt: skip
     except KeyboardInterrupt:
         return 130, "Interrupted; what was computed is kept. To go on, run the same command again."
