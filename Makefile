@@ -1,26 +1,41 @@
-# make run    the embedded default, end to end           make test   everything that is tested
-# make grid   a threshold grid, as long as it takes      make lab    JupyterLab
-# make bench  speed, as ratios measured in one run       make status  how far the runs in OUT are
-# make quick  a few minutes' worth of the tests       make floors  those with the lowest versions that are allowed
-# make networks  what is kept in OUT/networks, its sizes, and which studies use it
-# make torture  kill runs, fail disks (an hour or two)     Each does all of its set-up.
+# `make` alone says what there is to make. Each does all of its set-up.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+EXECUTE = $(BIN)/python -m experiments.execute
 READY := $(VENV)/.ready
 TESTABLE := $(VENV)/.testable
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: run grid status networks lab test quick floors torture bench clean
+# What may stand after the name of what is to be made. Whatever else stands there would change nothing, and stops it.
+BACKENDS := tensorflow jax
+OF_GRID := TASK MODEL NETWORK X FOLDS SEEDS UNTIL LIMIT OUT MEASURES LEVELS EPOCHS EVERY BATCH_SIZE WORKERS RAY GPUS MORE NAME
+TAKEN_BY_grid := $(OF_GRID)
+TAKEN_BY_status := OUT
+TAKEN_BY_networks := OUT
+TAKEN_BY_test := BACKENDS
+TAKEN := PYTHON VENV $(foreach goal,$(MAKECMDGOALS),$(TAKEN_BY_$(goal)))
+WRONG := $(firstword $(filter-out $(TAKEN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))))
+ifneq ($(WRONG),)
+NEAREST := $(shell $(PYTHON) -c 'import difflib, sys; wrong, *known = sys.argv[1:]; \
+    print(*difflib.get_close_matches(wrong.upper(), known, 1))' '$(WRONG)' $(TAKEN) $(OF_GRID))
+$(error make $(MAKECMDGOALS) takes $(strip $(TAKEN)); received $(WRONG).$(if $(NEAREST), Did you mean $(NEAREST)$(if \
+    $(filter $(NEAREST),$(TAKEN)),, of make grid)?) Other parameters of main.ipynb stand in MORE of make grid)
+endif
 
-run: $(READY)
-	@mkdir -p runs
-	$(BIN)/papermill main.ipynb runs/main.ipynb --no-log-output -p out runs
-	$(BIN)/papermill analysis.ipynb runs/analysis.ipynb -y 'files: [runs]' -y 'agreement: [runs/agreement]' \
-	    -y 'pruning: []' -p figures runs/figures
+.DEFAULT_GOAL := help
+.PHONY: help run grid status networks lab notebook-html check test quick floors torture bench clean
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 21
+	@printf '\nmake grid takes %s\n' "$(OF_GRID)"
+
+run: $(READY) ## a grid on the digits of scikit-learn, end to end: rows, notebooks, figures, ordering
+	$(EXECUTE) main.ipynb runs/main.ipynb -p out runs
+	$(EXECUTE) analysis.ipynb runs/analysis.ipynb -y '{files: [runs], agreement: [runs/agreement], pruning: []}' \
+	    -p figures runs/figures
 	@$(BIN)/python -m report runs && echo && $(BIN)/python -m report runs --html runs/report.html
 	@printf 'Results:   %s\nNotebooks: runs/main.ipynb runs/analysis.ipynb\nFigures:   runs/figures/ (%s files)\n' \
 	    "$$(echo runs/*.csv)" "$$(ls runs/figures | wc -l)"
@@ -32,10 +47,10 @@ run: $(READY)
 # parameter of the notebook stops it. The shell reads values from the environment, where it takes them as they are.
 TASK ?= digits
 SEEDS ?= 0
-OUT ?= data
+OUT ?= runs
 NAME ?= grid-$(if $(NETWORK),$(notdir $(basename $(NETWORK))),$(TASK)$(if $(MODEL),-$(MODEL)))
 MORE ?= {}
-export TASK MODEL NETWORK X FOLDS SEEDS UNTIL LIMIT OUT MEASURES LEVELS EPOCHS EVERY BATCH_SIZE WORKERS RAY GPUS MORE NAME
+export $(OF_GRID)
 GIVEN = -p out "$$OUT" -y "{task: $$TASK, seeds: [$$SEEDS]}" $(if $(MODEL),-p model "$$MODEL") \
     $(if $(NETWORK),-p network "$$NETWORK") $(if $(X),-p x "$$X") $(if $(FOLDS),-y "folds: $$FOLDS") \
     $(if $(MEASURES),-y "measures: [$$MEASURES]") $(if $(LEVELS),-y "levels: [$$LEVELS]") \
@@ -43,18 +58,14 @@ GIVEN = -p out "$$OUT" -y "{task: $$TASK, seeds: [$$SEEDS]}" $(if $(MODEL),-p mo
     $(if $(UNTIL),-p until "$$UNTIL") $(if $(LIMIT),-y "limit: $$LIMIT") \
     $(if $(BATCH_SIZE),-y "batch_size: $$BATCH_SIZE") $(if $(WORKERS),-y "workers: $$WORKERS") \
     $(if $(RAY),-p workers "ray:$$RAY") $(if $(GPUS),-y "gpus: $$GPUS") -y "$$MORE"
-grid: $(READY)
-	@mkdir -p runs
-	@$(BIN)/python -m experiments.parameters main.ipynb $(GIVEN)
-	@echo "Running; watch with: tail -f 'runs/$$NAME.log'"
-	@$(BIN)/papermill main.ipynb "runs/$$NAME.ipynb" --log-output --no-progress-bar $(GIVEN) >>"runs/$$NAME.log" 2>&1 \
-	    || { tail -n 30 "runs/$$NAME.log"; exit 1; }
+grid: $(READY) ## a threshold grid, as long as it takes: make grid TASK=mnist MODEL=cnn SEEDS=0,1,2
+	@$(EXECUTE) main.ipynb "runs/$$NAME.ipynb" --log "runs/$$NAME.log" $(GIVEN)
 	@grep -a '\.csv$$' "runs/$$NAME.log" | tail -n 1
 
-status: $(READY)
+status: $(READY) ## how far the runs in OUT are
 	@$(BIN)/python -m experiments "$$OUT"
 
-networks: $(READY)
+networks: $(READY) ## what is kept in OUT/networks, its sizes, and which studies use it
 	@$(BIN)/python -m experiments networks "$$OUT"
 
 # What depends on the backend is tested on both. JAX keeps what it compiled: many tests begin with the same small nets.
@@ -63,14 +74,21 @@ ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wra
     tests/notebooks/test_main_notebook.py tests/notebooks/test_sequential_notebook.py \
     tests/fine_tuning/test_fine_tuning_importances.py)
 
-lab: $(READY)
+notebook-html: $(READY) ## the executed notebooks in runs, as HTML beside them
+	@ls runs/*.ipynb >/dev/null 2>&1 || { echo "Expected executed notebooks in runs, found none: make run" >&2; exit 1; }
+	$(BIN)/jupyter nbconvert --log-level ERROR --to html --TagRemovePreprocessor.enabled=True \
+	    --TagRemovePreprocessor.remove_cell_tags=find-the-project runs/*.ipynb
+	@ls runs/*.html
+
+lab: $(READY) ## JupyterLab
 	$(BIN)/jupyter lab
 
-test: $(TESTABLE)
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-	KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
-	    $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(ON_JAX)
+test: $(TESTABLE) ## everything that is tested, on TensorFlow and on JAX
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(if $(filter tensorflow,$(BACKENDS)),$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25)
+	$(if $(filter jax,$(BACKENDS)),KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax \
+	    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
+	    $(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m "not long" $(ON_JAX))
 
 # Quick tests of what each requirement is for: tables, statistics, figures, notebooks, settings, and one small grid.
 FLOORS := .venv-floors
@@ -81,25 +99,37 @@ QUICK := tests/test_house.py tests/report/test_report_reading.py tests/report/te
     tests/experiments/test_parameters.py tests/sequential/test_sequential_settings.py \
     tests/fine_tuning/test_fine_tuning_settings.py tests/consolidation/test_consolidation_errors.py \
     tests/notebooks/test_fine_tuning_notebook.py
-quick: $(TESTABLE)
+# What can break without a long computation: who imports whom, types, settings, names, files, tables, commands.
+CHECK := tests/test_house.py tests/aggregation tests/thresholding tests/engine/test_engine_quiet.py \
+    tests/experiments/test_settings.py tests/experiments/test_run_names.py tests/experiments/test_grid_settings.py \
+    tests/experiments/test_store.py tests/experiments/test_locks.py tests/experiments/test_parameters.py \
+    tests/experiments/test_progress.py tests/experiments/test_execute.py tests/experiments/test_status.py \
+    tests/report/test_report_reading.py tests/report/test_report_drawing.py tests/report/test_report_command.py \
+    tests/sequential/test_sequential_settings.py tests/fine_tuning/test_fine_tuning_settings.py \
+    tests/tasks/test_task_arrays.py tests/consolidation/test_consolidation_logging.py
+check: $(TESTABLE) ## linters, types, and the tests that take no computing: three minutes at most
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(CHECK)
+
+quick: $(TESTABLE) ## a few minutes' worth of the tests
 	$(BIN)/python -m pytest $(QUICK)
 
-floors:
+floors: ## the quick tests with the lowest versions that are allowed
 	@$(MAKE) --no-print-directory VENV=$(FLOORS) $(FLOORS)/bin/python
 	sed -n 's/>=/==/p' requirements.txt requirements-test.txt >$(FLOORS)/floors.txt
 	$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check -r $(FLOORS)/floors.txt
 	$(FLOORS)/bin/python -m pytest $(QUICK)
 
-torture: $(TESTABLE)
+torture: $(TESTABLE) ## kill runs, fail disks: an hour or two
 	PYTHONPATH=. $(BIN)/python tests/experiments/torture.py
 
-bench: $(TESTABLE)
+bench: $(TESTABLE) ## speed, as ratios measured in one run
 	for name in grid tracking importance pruning; do \
 	    printf '\n== %s\n' $$name; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	@printf '\n== replicas, in small: see benchmarks/replicas.py for the whole\n'
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.replicas --sizes 1 4 --tasks 2 --epochs 1
 
-clean:
+clean: ## remove the environments and runs
 	rm -rf $(VENV) $(FLOORS) runs
 
 $(VENV)/bin/python:
@@ -108,8 +138,8 @@ $(VENV)/bin/python:
 	    "Name another: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(READY): requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(READY): requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(TESTABLE): requirements-test.txt requirements-jax.txt requirements-hub.txt $(READY)

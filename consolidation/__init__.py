@@ -9,6 +9,7 @@ model.fit(x_b, y_b, callbacks=[StabilityMeter()])
 ```
 """
 
+import engine  # noqa: F401, before Keras, whose backend it keeps quiet
 from consolidation._elastic import ElasticWeightConsolidation, Stability, find
 from consolidation._stability import StabilityMeter
 

@@ -12,12 +12,16 @@ class StabilityMeter(keras.callbacks.Callback):
 
     The warning comes once for each `fit`, if rate * strength * Omega of some weight is above 2 with the plain penalty.
 
+    Whatever takes the logs takes them with these: `keras.callbacks.CSVLogger`, and `keras.callbacks.TensorBoard`, which
+    needs a package of its own (`pip install -r requirements-tensorboard.txt`). It stands before them in the list.
+
     Raises:
         ValueError: the model's optimizer is no `ElasticWeightConsolidation` and wraps none.
 
     Example:
         ```python
-        history = model.fit(x, y, epochs=3, callbacks=[StabilityMeter()]).history
+        table = keras.callbacks.CSVLogger("log.csv")
+        history = model.fit(x, y, epochs=3, callbacks=[StabilityMeter(), table]).history
         history["ewc_largest"]  # a float for each epoch
         ```
     """

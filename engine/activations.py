@@ -55,7 +55,7 @@ def flows(model, x, memory=chunks.MEMORY, chunk=None):
     nothing = np.zeros(examples.count(x), "float32")
     totals = chunks.totals(watcher(*part) for part in chunks.of(x, nothing, at_once))
     variables = model.trainable_variables
-    return [Flow(*totals[4 * i : 4 * i + 4], variable.name in _ADDED) for i, variable in enumerate(variables)]
+    return [Flow._make([*totals[4 * i : 4 * i + 4], variable.name in _ADDED]) for i, variable in enumerate(variables)]
 
 
 class _Watcher:

@@ -7,16 +7,25 @@ vectorising over examples, feeding prepared batches) is here once for each backe
 import contextlib
 import functools
 import importlib.metadata
+import os
 import platform
+import sys
 
 import keras
 import numpy as np
+
+from engine import quiet
 
 NAME = keras.backend.backend()
 
 if NAME == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.framework.ops import gradient_registry
+
+    with quiet.native_errors():  # without a GPU, looking for one writes an error the first time
+        _found = tf.config.list_physical_devices("GPU")
+    if not _found and os.path.exists("/dev/nvidia0") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1"):
+        print(f"TensorFlow finds no GPU, though there is one. {quiet.LEVEL}=0 has it say why.", file=sys.stderr)
 elif NAME == "jax":
     import jax
     import jax.numpy as jnp

@@ -1,5 +1,6 @@
 """Passes over many examples in memory that does not grow with their number, compiled once for each model."""
 
+import functools
 import math
 
 import numpy as np
@@ -50,9 +51,7 @@ def of(x, y, size):
 
 def totals(parts):
     """Add up lists of arrays, one list a chunk, to a list of float32 NumPy arrays."""
-    total = None
-    for part in parts:
-        total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
+    total = functools.reduce(lambda total, part: [a + b for a, b in zip(total, part, strict=True)], parts)
     return [np.array(a, dtype="float32") for a in total]
 
 

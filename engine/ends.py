@@ -28,7 +28,7 @@ def as_logits(model, loss, own=False):
     if losses.from_logits(loss) or "from_logits" not in loss.get_config():
         return model, loss, None
     end = structure.end(model)
-    last, node, _ = model.outputs[0]._keras_history if getattr(model, "outputs", None) else (None, None, None)
+    last, node = _origin(model)
     alone = isinstance(last, (layers.Softmax, layers.Activation))
     if end not in ("softmax", "sigmoid") or not (alone or getattr(last, "activation", None) is not None):
         raise ValueError(
@@ -48,3 +48,8 @@ def as_logits(model, loss, own=False):
         model = keras.Model(symbols, linear(given), name=model.name)
         backend.assign(linear.weights, [backend.copied(v) for v in last.weights])
     return model, type(loss).from_config({**loss.get_config(), "from_logits": True}), end
+
+
+def _origin(model):
+    """Return the operation that a model's output comes from, and at which of its calls; None of a subclassed model."""
+    return model.outputs[0]._keras_history[:2] if getattr(model, "outputs", None) else (None, None)

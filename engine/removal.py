@@ -46,10 +46,10 @@ def loss_changes(model, loss, x, y, groups, wanted, replacements, batch_size=500
         )
         found[here] = _in_parts(function, wanted[here], (*chunks.values(model), new, owners, *placed))
 
-    for number, (use, channels) in enumerate(_whole_units(model, x, groups)):
+    for use, channels in _whole_units(model, x, groups):
         here = left & np.isin(wanted, channels[channels >= 0])
         if here.any():
-            evaluate(here, number, _of_units(model, objective, use), backend.on_device(channels))
+            evaluate(here, tuple(use.indices), _of_units(model, objective, use), backend.on_device(channels))
             left &= ~here
     if left.any():
         ids = [backend.on_device(g.astype("int32")) for g in groups]

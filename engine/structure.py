@@ -72,7 +72,7 @@ def _output_layers(model):
     if not getattr(model, "outputs", None):
         return None
     found, seen = set(), set()
-    ahead = [(tensor, ()) for tensor in model.outputs]  # with the calls of nested models that the tensor lies inside
+    ahead: list = [(tensor, ()) for tensor in model.outputs]  # with the calls of nested models that it lies inside
     while ahead:
         tensor, calls = ahead.pop()
         place = (id(tensor), *map(id, calls))
@@ -181,8 +181,8 @@ def calling(model):
     except (TypeError, ValueError) as error:
         text = re.sub(r"\x1b\[[0-9]*m", "", str(error))
         lines = re.sub(r"\[\[.*\]\]", "...", text, flags=re.DOTALL).splitlines()  # the numbers of an array
-        said = [line.strip(" .-") for line in lines if line and not line.startswith("Exception encountered")]
-        said = "; ".join(said[:3])[:300] or type(error).__name__
+        lines = [line.strip(" .-") for line in lines if line and not line.startswith("Exception encountered")]
+        said = "; ".join(lines[:3])[:300] or type(error).__name__
         raise ValueError(
             f"Expected a model that can be called with some of the examples, received {model.name!r}, whose call "
             f"failed: {said}. Give the inputs that model(x) takes, of any number of examples."
@@ -224,8 +224,8 @@ def mode(model, training=False):
 
 def forward(model, x):
     """Run a model in inference mode; no variable of it changes, whatever its layers do."""
-    values = [[backend.read(v) for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)]
-    return outputs(model, *values, x)
+    trainable, others = model.trainable_variables, model.non_trainable_variables
+    return outputs(model, [backend.read(v) for v in trainable], [backend.read(v) for v in others], x)
 
 
 unit_labels = units.labels

@@ -70,8 +70,8 @@ def uses(model, x):
     with tapping, _Reading(model, read), structure.calling(model):
         model(examples.take(x, slice(1)), **structure.mode(model))
     return [
-        Use(*owner, calls, id(owner[0]) in elsewhere, id(owner[0]) in looped)
-        for owner, calls in zip(owned, found, strict=True)
+        Use(layer, indices, calls, id(layer) in elsewhere, id(layer) in looped)
+        for (layer, indices), calls in zip(owned, found, strict=True)
     ]
 
 

@@ -1,6 +1,7 @@
 """What a unit is in each kind of layer: which of its weights make one of its outputs."""
 
 import re
+from typing import Any
 
 import numpy as np
 from keras import layers
@@ -59,7 +60,7 @@ def mixes(operation):
 
 def _kind(layer):
     """Return the class of Keras that says what a layer's weights do, or None: a subclass may compute something else."""
-    cls = type(layer)
+    cls: Any = type(layer)
     if (cls.__module__.partition(".")[0], cls.__name__) == ("keras_hub", "PositionEmbedding"):
         return layers.Embedding  # whose tokens are the places
     return next((kind for kind in cls.__mro__ if kind in _UNITS and cls.call is kind.call), None)
@@ -152,7 +153,7 @@ _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 _CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, ConvLSTMCell)
 CONVOLUTIONS = (*_PLAIN, *_TRANSPOSED, *_DEPTHWISE, *_SEPARABLE, ConvLSTMCell)
-_UNITS = [
+_OF_KINDS = [
     ((layers.Dense, *_PLAIN), {"kernel": _LAST, "bias": _LAST}),
     (_TRANSPOSED, {"kernel": _along(-2), "bias": _LAST}),
     (_DEPTHWISE, {"kernel": _along(-2, -1), "bias": _LAST}),
@@ -168,7 +169,7 @@ _UNITS = [
     ((LayerScale,), {"variable": _each}),
     ((layers.Attention, layers.AdditiveAttention), {"scale": _alone, "concat_score_weight": _alone}),
 ]
-_UNITS = {kind: roles for kinds, roles in _UNITS for kind in kinds}
+_UNITS = {kind: roles for kinds, roles in _OF_KINDS for kind in kinds}
 """How the variables of each kind of layer are labelled with its units."""
 _CHANNELWISE = (
     *_DEPTHWISE, layers.BatchNormalization, layers.GroupNormalization, layers.LayerNormalization,

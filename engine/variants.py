@@ -65,7 +65,8 @@ def digest(package, name):
         package: str.
         name: str. One of `names(package)`.
     """
-    source = pathlib.Path(importlib.util.find_spec(f"{package}.{name}").origin).read_text(encoding="utf-8")
+    files = (pathlib.Path(folder, f"{name}.py") for folder in importlib.import_module(package).__path__)
+    source = next(file for file in files if file.exists()).read_text(encoding="utf-8")
     with contextlib.suppress(SyntaxError):  # said when it is loaded, if it is
         source = ast.unparse(ast.parse(source))
     return hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -172,7 +172,7 @@ class FineTuning(Study):
     SETTINGS, KEY, COLUMNS = FineTuningSettings, KEY, COLUMNS
     PARTS, PREPARED = ("pretraining", "scoring", "training", "evaluating"), False
 
-    def __init__(self, old="prose", new="python", model="gpt", out="data/finetuning", **settings):
+    def __init__(self, old="prose", new="python", model="gpt", out="runs/finetuning", **settings):
         self.settings = s = FineTuningSettings(old=old, new=new, model=model, **settings)
         self._language = texts.language(s.model, **s.model_options)
         self._old, self._new = (texts.load(text, self._language, s.sequence_length) for text in (s.old, s.new))
@@ -470,7 +470,7 @@ def _kind(part):
 
 
 def run(
-    old="prose", new="python", model="gpt", out="data/finetuning", watch=None, progress=True, workers=1, gpus=0.0,
+    old="prose", new="python", model="gpt", out="runs/finetuning", watch=None, progress=True, workers=1, gpus=0.0,
     **settings,
 ):  # fmt: skip
     """Fine-tune with every protection, or do what is missing; see `FineTuning` and `Study.run`.
@@ -481,7 +481,7 @@ def run(
     Example:
         ```python
         frame = fine_tuning.run(measures=["fisher_empirical"], strengths=[1.0, 10.0, 100.0], seeds=range(3))
-        report.at_equal_new(report.read_fine_tuning("data/finetuning"))
+        report.at_equal_new(report.read_fine_tuning("runs/finetuning"))
         ```
     """
     return FineTuning(old, new, model, out, **settings).run(watch, progress, workers, gpus)

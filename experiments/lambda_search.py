@@ -233,7 +233,8 @@ class Estimate(NamedTuple):
 
 def estimate(
     sequence, measures, model=None, penalties=("plain", "stabilized"), strengths="auto", search_seeds=range(5),
-    report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, workers=1, gpus=0.0, **settings,
+    report_seeds=range(5, 15), out="runs/sequential", precision=0.005, ratio=1.5, progress=True, workers=1, gpus=0.0,
+    **settings,
 ):  # fmt: skip
     """Say what `run` with the same arguments will cost, by the runs in its file or by timing the parts of one.
 
@@ -268,7 +269,8 @@ def estimate(
 
 def run(
     sequence, measures, model=None, penalties=("plain", "stabilized"), strengths="auto", search_seeds=range(5),
-    report_seeds=range(5, 15), out="data", precision=0.005, ratio=1.5, progress=True, workers=1, gpus=0.0, **settings,
+    report_seeds=range(5, 15), out="runs/sequential", precision=0.005, ratio=1.5, progress=True, workers=1, gpus=0.0,
+    **settings,
 ):  # fmt: skip
     """Choose the strength of each measure and penalty, and report the accuracy that it reaches.
 

@@ -261,7 +261,7 @@ def recorded():
     return found
 
 
-def table(out="data"):
+def table(out="runs"):
     """List the networks that are kept, and who uses them.
 
     Args:

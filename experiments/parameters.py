@@ -1,15 +1,13 @@
 """Parameters of notebooks: names that a notebook's cell of parameters does not have stop the run.
 
 Papermill writes `name = value` into a notebook, whatever the name is: a misspelt one changes nothing, and one that is
-no name at all is code. `python -m experiments.parameters main.ipynb -p out runs -y '{thresholds: 26}'` takes parameters
-as papermill does, and refuses those before anything runs; `check(globals())` in a notebook refuses those that came.
+no name at all is code. `experiments.execute` refuses those before anything runs; `check(globals())` in a notebook
+refuses those that came.
 """
 
-import argparse
 import ast
 import json
 import pathlib
-import sys
 
 import yaml
 
@@ -58,41 +56,32 @@ def check(variables):
         known += _assigned(source)
 
 
-def main(arguments):
-    """Check parameters that are given as papermill takes them; return the exit status."""
-    parser = argparse.ArgumentParser("python -m experiments.parameters", description=__doc__.partition("\n")[0])
-    parser.add_argument("notebook")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("-y", action="append", default=[], metavar="YAML", help="a mapping from names to values")
-    asked = parser.parse_args(arguments)
-    try:
-        given = [name for name, _ in asked.p] + [name for text in asked.y for name in _read(text)]
-        check_names(given, names(asked.notebook))
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+def read(text):
+    """Read parameters that are given as YAML, such as "{thresholds: 26, fill: zero}".
 
+    Returns:
+        dict.
 
-def _read(text):
+    Raises:
+        ValueError: text that is no mapping.
+    """
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"Expected parameters as YAML, such as {{epochs: 5}}; received {text!r}: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"Expected parameters as YAML, such as {{epochs: 5}}; received {text!r}.")
-    return found
+        problem = f": {getattr(error, 'problem', None) or error}"  # without its lines that point into the text
+    else:
+        if isinstance(found, dict):
+            return found
+        problem = ""
+    raise ValueError(f"Expected parameters as YAML, such as {{epochs: 5}}; received {text!r}{problem}.")
 
 
 def _assigned(source):
-    """List the names that a cell sets; those of a cell that is no plain Python, with lines for the shell, are none."""
+    """List the names that a cell sets but for its own (_name); one that is no plain Python, with lines for the shell,
+    sets none."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
         return []
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    return [node.id for node in nodes]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return [node.id for node in nodes if not node.id.startswith("_")]

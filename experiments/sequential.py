@@ -131,7 +131,7 @@ class Sequential(Study):
     SETTINGS, KEY, COLUMNS = SequentialSettings, KEY, COLUMNS
     PARTS = ("data", "training", "scoring", "evaluating")
 
-    def __init__(self, sequence, model=None, out="data", **settings):
+    def __init__(self, sequence, model=None, out="runs/sequential", **settings):
         self._loaded = None
         first, self._build = self.choose(
             model, lambda seed: self.sequence_of(seed).first, sequence=sequence, **settings
@@ -435,7 +435,7 @@ class _Learner(Learner):
         self.accuracy = evaluation.Accuracy(self.model)
 
 
-def run(sequence, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
+def run(sequence, model=None, out="runs/sequential", watch=None, progress=True, workers=1, gpus=0.0, **settings):
     """Do runs of sequential learning, or those that are missing; see `Sequential` and `Sequential.run`.
 
     Returns:
@@ -445,7 +445,7 @@ def run(sequence, model=None, out="data", watch=None, progress=True, workers=1, 
     Example:
         ```python
         frame = sequential.run("permuted_digits", measures=["fisher_empirical"], penalties=["plain", "stabilized"],
-                               strengths=[1.0, 10.0, 100.0], seeds=range(3), out="data")
+                               strengths=[1.0, 10.0, 100.0], seeds=range(3), out="runs/sequential")
         sequential.summary(frame).groupby(["measure", "penalty", "strength"]).test_accuracy.mean()
         ```
     """

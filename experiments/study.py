@@ -24,7 +24,7 @@ class LossSettings(Settings):
 class Losses(Study):
     SETTINGS, KEY, COLUMNS = LossSettings, ["seed"], ["run", "task", "model", "seed", "loss"]
 
-    def __init__(self, task, model, out="data", **settings):
+    def __init__(self, task, model, out="runs", **settings):
         self.settings = LossSettings(task, model, **settings)
         self.open(out)
 
@@ -54,11 +54,11 @@ import time
 from contextlib import contextmanager
 
 import keras
-from tqdm.auto import tqdm
 
 import importance
 from engine import backend, checks, structure
 from experiments import unfit
+from experiments.progress import Interrupted, Progress
 from experiments.storage.checkpoints import Checkpoints
 from experiments.storage.store import SCHEMA, Store
 from experiments.workers import start
@@ -166,7 +166,7 @@ class Study:
         if s.first_name != name and any(first.with_name(f"{first.name}{end}").exists() for end in (".csv", ".csv.gz")):
             name, columns = s.first_name, self.FIRST_COLUMNS
         self.store, self._about = Store(out, name, columns, self.KEY, about), about
-        self.timings = dict.fromkeys(self.PARTS, 0.0)
+        self.timings, self._progress = dict.fromkeys(self.PARTS, 0.0), Progress(0, self.UNIT, shown=False)
 
     @property
     def study(self):
@@ -202,7 +202,7 @@ class Study:
 
         Args:
             watch: callable or None. Called as `watch(frame)` with all rows so far after every run.
-            progress: bool. Whether to show a bar.
+            progress: bool. Whether to show how far it is; see `experiments.progress`.
             workers, gpus: as for `experiments.threshold_grid.Grid.run`.
 
         Returns:
@@ -210,6 +210,7 @@ class Study:
             seeds.
 
         Raises:
+            experiments.Interrupted: a KeyboardInterrupt that says how much is kept.
             experiments.Busy: another process is writing this run; says which, and since when.
             ValueError: rows are missing in a file of an earlier schema or of another backend, which is not continued;
                 the data have changed since the run began. No measure can score the network; one that cannot beside
@@ -224,18 +225,22 @@ class Study:
         gpus, started = checks.number(0)("gpus", gpus), time.perf_counter()
         self.timings = dict.fromkeys(self.PARTS, 0.0)
         self.store.refresh()
-        todo = self.missing()
+        todo = self._todo = self.missing()
         if todo:
             self.store.check_goes_on()
             measures = getattr(self.settings, "measures", ())
             if self.PREPARED or workers == 1:
                 unfit.check(self.unfit(measures), measures)
-        self._bar = tqdm(total=todo, desc=f"{self.UNIT}s", unit=self.UNIT, disable=not progress or not todo)
+        self._progress = Progress(todo, self.UNIT, shown=bool(progress and todo))
         self._watch = watch
         try:
             start.start(self, workers, self._look, gpus)
+            self._count()
+        except KeyboardInterrupt:
+            self.store.refresh()
+            raise Interrupted(len(self.wanted() & self.store.done), self.UNIT) from None
         finally:
-            self._bar.close()
+            self._progress.close()
             for store in self.stores:
                 store.close()
         self.timings["total"] = time.perf_counter() - started
@@ -302,11 +307,11 @@ class Study:
 
     def begun(self, what):
         """Show what is being done: str."""
-        self._bar.set_postfix_str(what)
+        self._progress.at(what)
 
     def finished(self, count=1):
         """Show that so many more runs are done."""
-        self._bar.update(count)
+        self._progress.to(self._progress.done + count)
         self.show()
 
     def missing(self):
@@ -329,10 +334,12 @@ class Study:
 
     def _look(self):
         """Show what other processes have written since."""
-        self.store.refresh()
-        self._bar.n = self._bar.total - self.missing()
-        self._bar.refresh()
+        self._count()
         self.show()
+
+    def _count(self):
+        self.store.refresh()
+        self._progress.to(self._todo - self.missing())
 
 
 def new_optimizer(settings):

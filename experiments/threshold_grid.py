@@ -158,7 +158,7 @@ class GridSettings(Settings):
             put(self, "measures", tuple(name for name in importance.names() if name not in watch))
         put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
         if self.network is None:
-            check_names("task", (self.task,), tasks.names())
+            check_names("task", (self.task,), [*tasks.names(), *([self.task] if tasks.is_of_arrays(self.task) else [])])
         check_names("level", self.levels, aggregation.names())
         if not self.records and watching(self.measures):
             raise ValueError(
@@ -219,7 +219,7 @@ class Grid(Study):
     """A threshold grid: its settings, its files, and the compiled functions that it needs.
 
     Args:
-        task: str. A file in `tasks/`.
+        task: str, or what `tasks.from_arrays` gave. A file in `tasks/`, or arrays of one's own.
         model: str, keras.Model, or a function without arguments that returns a new keras.Model. A model of one's own
             is cloned for every seed, with new weights, and trained.
         out: str or path. The folder for the CSV, its settings file, `networks/` and `checkpoints/`.
@@ -243,10 +243,10 @@ class Grid(Study):
     UNIT, PARTS = "cell", ("training", "scoring", "evaluating")
 
     def __init__(
-        self, task=None, model=None, out="data", network=None, x=None, y=None, loss=None, network_options=None,
+        self, task=None, model=None, out="runs", network=None, x=None, y=None, loss=None, network_options=None,
         **settings,
     ):  # fmt: skip
-        out = checks.path("out", out)
+        out, task = checks.path("out", out), tasks.name_of(task)
         given = {"x": x, "y": y, "loss": loss, "network_options": network_options}
         if network is None:
             _check_left_out({**given, "folds": settings.get("folds")}, "a network that was trained elsewhere: network=")
@@ -259,7 +259,7 @@ class Grid(Study):
             )
             self._source = self._take(network, task, given, settings)
             self.COLUMNS = [*COLUMNS[:-1], "fold", COLUMNS[-1]]
-        self._source.shown = lambda: not self._bar.disable
+        self._source.tell = self.begun
         self._model, self._loss, self.chance = self._source.model, self._source.loss, self._source.chance
         if network is not None and settings.get("measures") is None:
             self._leave_out_what_needs_training()
@@ -335,7 +335,7 @@ class Grid(Study):
 
         Args:
             watch: callable or None. Called as `watch(frame)` with all rows so far, every few seconds and at the end.
-            progress: bool. Whether to show bars.
+            progress: bool. Whether to show how far it is; see `experiments.progress`.
             workers: int or str. 1: this process trains the networks, one after another. More: so many processes on this
                 machine. "join": this process, beside any others that join, each doing seeds that nobody else does.
                 "ray:auto" or "ray:<address>": a Ray cluster.
@@ -459,9 +459,14 @@ class Grid(Study):
         """Return what another process needs to make the same study: dict, as JSON knows it.
 
         Raises:
-            ValueError: a model, a network or examples of the user's, which have no name.
+            ValueError: a model, a network or examples of the user's, which other processes do not have.
         """
         found = super().description()
+        if tasks.is_of_arrays(self.settings.task):
+            raise ValueError(
+                f"Expected a task that other processes can read too, a file in tasks/, received {self.settings.task}, "
+                'which is arrays of this process. Use workers=1, or workers="join" in each process that makes it.'
+            )
         if self.settings.network is None:
             return found
         if self._source.where is None:
@@ -538,6 +543,7 @@ class Grid(Study):
     @np.errstate(over="ignore", invalid="ignore")  # a network that diverged is told of in the rows' status
     def _evaluate_checkpoint(self, seed, epoch, missing, wanted, together, of):
         s = self.settings
+        self.begun(f"seed {seed}, epoch {epoch}, scoring")
         with self.timed("scoring"):
             scores, failed = self._scores(seed, wanted)
             self._agreement.append(seed, epoch, scores, together)
@@ -549,6 +555,7 @@ class Grid(Study):
         fill = self._evaluator.place(thresholding.replacements(weights, s.fill, seed, self._source.initial))
         seen = {}
         for (scope, level, reduction, measure), thresholds in missing.items():
+            self.begun(f"seed {seed}, epoch {epoch}, {measure}, {level}")
             cell = {
                 "run": self.store.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch,
                 "measure": measure, "level": level, "reduction": reduction, "scope": scope, "fill": s.fill,
@@ -657,7 +664,7 @@ def _can_be_asked(measure, records):
         return False
 
 
-def run(task=None, model=None, out="data", watch=None, progress=True, workers=1, gpus=0.0, **settings):
+def run(task=None, model=None, out="runs", watch=None, progress=True, workers=1, gpus=0.0, **settings):
     """Run a threshold grid, or what is missing of it; see `Grid` and `Grid.run`.
 
     Returns:
@@ -666,14 +673,14 @@ def run(task=None, model=None, out="data", watch=None, progress=True, workers=1,
     Example:
         ```python
         frame = threshold_grid.run(task="digits", model="mlp", measures=["magnitude", "random"], levels=["weight"],
-                                   thresholds=21, epochs=5, every=1, seeds=[0, 1], out="data")
+                                   thresholds=21, epochs=5, every=1, seeds=[0, 1], out="runs")
         frame = threshold_grid.run(network="my_model.keras", x=x, y=y, measures=["magnitude", "obd", "wanda"])
         ```
     """
     return Grid(task, model, out, **settings).run(watch, progress, workers, gpus)
 
 
-def estimate(task=None, model=None, out="data", **settings):
+def estimate(task=None, model=None, out="runs", **settings):
     """Say what a threshold grid will cost; see `Grid.estimate`."""
     return Grid(task, model, out, **settings).estimate()
 

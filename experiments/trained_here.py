@@ -1,7 +1,5 @@
 """Networks that a grid trains itself: a task's, one for each seed, each kept on disk; see `experiments.networks`."""
 
-from tqdm.auto import tqdm
-
 import importance
 from engine import backend, losses, structure, training
 from experiments import networks, shared, unfit
@@ -34,14 +32,14 @@ class TrainedHere:
         scored, evaluated: tuples (x, y). The examples of the network that began last.
         initial: list of arrays like the weights: what they were before training; None if nobody knows.
         identity: str. The digest by which rows call that network, without its epoch.
-        shown: callable. Whether bars are.
+        tell: callable. Called with what is being done: str.
     """
 
     fold = None
 
     def __init__(self, settings, task_of, new_model, out, first):
         self._settings, self._task_of, self._new_model, self._out = settings, task_of, new_model, out
-        self.loss, model, self.shown = first.loss, new_model(), lambda: True
+        self.loss, model, self.tell = first.loss, new_model(), lambda what: None
         first.check_model(model)
         self.few = first.x_train[: unfit.EXAMPLES], first.y_train[: unfit.EXAMPLES]
         self._recorded = networks.recorded() if settings.records else {}
@@ -133,16 +131,11 @@ class TrainedHere:
 
     def _train(self, state, epochs):
         self._restore(state)
-        bar = tqdm(
-            total=len(epochs), desc=f"seed {self._seed}, training", unit="epoch", leave=False, disable=not self.shown()
-        )
 
         def show(epoch, logs):
-            bar.update()
-            bar.set_postfix_str(f"epoch {epoch}, loss {logs['loss']:.4f}")
+            self.tell(f"seed {self._seed}, training, epoch {epoch} of {epochs[-1]}, loss {logs['loss']:.4f}")
 
-        with bar:
-            training.train(self.model, *self.scored, epochs, self._settings.batch_size, self._seed, show)
+        training.train(self.model, *self.scored, epochs, self._settings.batch_size, self._seed, show)
         return networks.state(self.model, self.optimizer)
 
 

@@ -27,7 +27,7 @@ def markdown():
 
 def _row(name):
     definition = importance.load(name).definition
-    about = inspect.getmodule(definition.score).__doc__
+    about = inspect.getmodule(definition.score).__doc__ or ""
     first = re.sub(r"\s+", " ", about.partition("\n\n")[0]).strip().rstrip(".")
     needs = _NEEDS.get(definition.needs, definition.needs)
     return f"| `{name}` | {_cell(first)} | {needs} | {_cell(_source(about))} |\n"

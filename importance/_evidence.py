@@ -1,7 +1,5 @@
 """What a measure may look at: the weights, the data, the trajectory, and passes over the examples."""
 
-import numbers
-
 import numpy as np
 
 import importance
@@ -228,7 +226,7 @@ class Evidence:
 
 
 def _drawn(model, x, y, seed, wanted):
-    if wanted is not None and not (isinstance(wanted, numbers.Integral) and wanted >= 1):
+    if wanted is not None and not (isinstance(wanted, (int, np.integer)) and wanted >= 1):
         raise ValueError(f"Expected examples to be a number of at least 1, or None for all, received {wanted!r}.")
     if x is None:
         return None, None

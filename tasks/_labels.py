@@ -3,28 +3,38 @@
 import numpy as np
 
 
-def numbered(name, y_train, y_test):
-    """Number the different training labels in sorted order; return them, and the labels as numbers."""
-    y_train, y_test = (_names_as_text(np.asarray(y)) for y in (y_train, y_test))
+def numbered(name, parts):
+    """Number the different training labels in sorted order.
+
+    Args:
+        name: str. The task's.
+        parts: dict from "training", "test" and perhaps "validation" to inputs and labels.
+
+    Returns:
+        known: list. The labels, in that order.
+        parts: dict, likewise, with labels as numbers.
+    """
+    labels = {part: _names_as_text(np.asarray(y)) for part, (_, y) in parts.items()}
     found = f"The {{part}} data of the task {name!r}: expected"
-    for part, y in (("training", y_train), ("test", y_test)):
+    for part, y in labels.items():
         if y.ndim != 1 or not y.size or y.dtype.kind not in "biuU":
             raise ValueError(
                 f"{found.format(part=part)} labels of shape (examples,), integers or names; received {described(y)}. "
                 f"{_remedy(y)}"
             )
-    known, numbers = np.unique(y_train, return_inverse=True)
+    known = np.unique(labels["training"])
     if len(known) < 2:
         raise ValueError(
             f"{found.format(part='training')} two or more different labels, received {_listed(known)} alone."
         )
-    strange = [label for label in np.unique(y_test).tolist() if label not in known.tolist()]
-    if strange:
-        raise ValueError(
-            f"{found.format(part='test')} labels that the training data have ({_listed(known)}), received "
-            f"{_listed(strange)} besides. Leave these examples out in the task's read()."
-        )
-    return known.tolist(), numbers, np.searchsorted(known, y_test)
+    for part, y in labels.items():
+        strange = [label for label in np.unique(y).tolist() if label not in known.tolist()]
+        if strange:
+            raise ValueError(
+                f"{found.format(part=part)} labels that the training data have ({_listed(known)}), received "
+                f"{_listed(strange)} besides. Leave these examples out."
+            )
+    return known.tolist(), {part: (x, np.searchsorted(known, labels[part])) for part, (x, _) in parts.items()}
 
 
 def checked(found, y, examples, classes):
@@ -55,6 +65,8 @@ def chosen(name, labels, known):
     labels = np.atleast_1d(labels).tolist()
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise ValueError(f"Expected labels to be two or more different ones, received {labels!r}.")
+    if isinstance(known[0], str) and not any(isinstance(label, str) for label in labels):
+        known = list(range(len(known)))  # names may be called by their numbers
     missing = [label for label in labels if label not in known]
     if missing:
         raise ValueError(f"Expected labels that the task {name!r} has ({known}), received {missing!r} besides.")

@@ -15,8 +15,8 @@ class LoadedTask:
 
     Attributes:
         name: str. The task's name.
-        x_train, x_validation, x_test: float32 arrays `(examples, ...)` from 0 to 1; images are
-            `(examples, height, width, channels)`.
+        x_train, x_validation, x_test: float32 arrays `(examples, ...)`, from 0 to 1 unless the task is not bounded;
+            images are `(examples, height, width, channels)`.
         y_train, y_validation, y_test: int32 labels `(examples,)` from 0 to classes - 1; for regression, float32
             targets `(examples, 1)`.
         classes: int, how many labels there are; None for regression.

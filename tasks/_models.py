@@ -165,6 +165,12 @@ MNIST_MODELS = {
 ANY_SIZE_MODELS = {"cnn": cnn_pooled, "mlp": partial(mlp, hidden=(128, 64))}
 
 
+def of_shape(input_shape):
+    """Return the models that suit examples of a shape: dict from name to builder, as `Task` has them."""
+    images = len(input_shape) == 3 and min(input_shape[:2]) >= 4
+    return ANY_SIZE_MODELS if images else {"mlp": ANY_SIZE_MODELS["mlp"]}
+
+
 def _model(name, input_shape, stack):
     inputs = outputs = keras.Input(input_shape, name="input")
     for layer in stack:

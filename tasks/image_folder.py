@@ -1,6 +1,6 @@
 """Images of your own: a folder with one folder of image files for each class, such as the Intel natural scenes.
 
-What a folder holds decides how many classes there are; their labels are the alphabetical order of the folders' names.
+What a folder holds decides how many classes there are; their labels are the folders' names, in alphabetical order.
 """
 
 import os
@@ -11,7 +11,7 @@ import numpy as np
 from engine import checks
 from tasks import Task, _data, _models
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def read(
@@ -22,10 +22,10 @@ def read(
 ):
     """Read the images as uint8 `(examples, image_size, image_size, 3)`, in an order that mixes the classes.
 
-    Files that are no png, jpg or bmp, and names that begin with a dot, are passed over. Images are turned as their EXIF
-    orientation says, and what is transparent lies on white. The name of a threshold grid's
-    run depends on `folder` and `test_folder` as they are written: write them in the same way, relative to the same
-    place, and a run goes on where it stopped.
+    Files that are no png, jpg, webp or bmp, and names that begin with a dot, are passed over. Images are turned as
+    their EXIF orientation says, and what is transparent lies on white. The name of a threshold grid's run depends on
+    `folder` and `test_folder` as they are written: write them in the same way, relative to the same place, and a run
+    goes on where it stopped.
 
     Args:
         folder: str. The folder with the classes' folders. Defaults to None: `image_folder` in the folder that the
@@ -97,7 +97,7 @@ def _classes(option, folder):
 def _files(folder, classes):
     """Return the images' paths and their labels, in an order that is drawn once and for all."""
     files, labels = [], []
-    for label, name in enumerate(classes):
+    for name in classes:
         names = (path.name for path in (folder / name).iterdir())
         found = sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
         if not found:
@@ -106,7 +106,7 @@ def _files(folder, classes):
                 "Add some, or delete the folder."
             )
         files += [folder / name / file for file in found]
-        labels += [label] * len(found)
+        labels += [name] * len(found)
     order = np.random.default_rng(0).permutation(len(files))
     return [files[index] for index in order], np.array(labels)[order]
 

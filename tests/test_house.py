@@ -4,6 +4,7 @@ import ast
 import json
 import pathlib
 import re
+import tomllib
 
 import pytest
 
@@ -137,6 +138,18 @@ def test_rooms_import_only_what_they_may(room):
 def test_the_seam_is_where_this_looks_for_it():
     names = {name.split(".")[0] for name in imported((ROOT / SEAM).read_text("utf-8"))}
     assert {"tensorflow", "jax"} <= names
+
+
+def test_the_rooms_are_what_is_installed():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    assert {f"{room}*" for room in ROOMS - {"thresholding"}} == set(asked["packages"]["find"]["include"])
+    assert asked["py-modules"] == ["thresholding"]
+    assert all(
+        (ROOT / folder / "__init__.py").exists()
+        for room in ROOMS
+        for folder in {p.parent for p in files(room)}
+        if folder != ROOT
+    )
 
 
 @pytest.mark.parametrize("room, busy", [("experiments", "study"), ("report", "grid.ordering")])

@@ -17,7 +17,7 @@ from experiments.storage.sums import Sums
 COLUMNS = ["run", "kind", "done", "missing", "failed", "reason", "per_minute", "minutes_left", "state"]
 
 
-def status(folder="data"):
+def status(folder="runs"):
     """Say how far each run in a folder is.
 
     Args:

@@ -103,8 +103,7 @@ def _of_evidence(options):
 def _of_tests(options):
     pairs = f"all pairs with {options['against']}" if options["against"] else "all pairs"
     return (
-        f"for a number of blocks that was fixed beforehand, the Friedman test with the Iman-Davenport correction and "
-        f"exact Wilcoxon signed-rank tests of whether paired "
+        f"for a number of blocks that was fixed beforehand, exact Wilcoxon signed-rank tests of whether paired "
         f"differences are symmetric about 0, p adjusted by Holm for {pairs}; better is who the signed ranks favour, "
         f"and differences are Hodges-Lehmann estimates with 95 % intervals of the same test; > is better at the level "
         f"{options['alpha']:g}, ~ is not told apart, = is practically equal (within {options['margin']:g})"

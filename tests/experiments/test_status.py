@@ -8,6 +8,7 @@ import pytest
 from test_locks import HOLDER, ROOT
 
 import experiments
+from experiments.__main__ import main as command
 from experiments.storage.locks import Lock
 
 SETTINGS = {
@@ -125,3 +126,16 @@ def test_what_is_written_here_again_to_load_no_framework_is_what_the_runs_write(
     studies = {made.__name__.rpartition(".")[2]: made.KEY for made in (threshold_grid, sequential, fine_tuning)}
     assert first_version.KEYS == studies
     assert reading.SCHEMA == store.SCHEMA
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command([]) == 1 and "received 'runs'" in capsys.readouterr().err
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "others").mkdir()
+    assert command(["runs", "others"]) == 0 and capsys.readouterr().out == "No runs yet.\n" * 2
+    assert command(["networks"]) == 0 and capsys.readouterr().out == "No networks yet.\n"
+    for arguments in (["--help"], ["networks", "-h"]):
+        with pytest.raises(SystemExit) as end:
+            command(arguments)
+        assert end.value.code == 0 and "python -m experiments networks runs" in capsys.readouterr().out

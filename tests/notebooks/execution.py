@@ -1,17 +1,19 @@
 """Notebooks run from top to bottom, as a user runs them, on the backend that is being tested."""
 
+import os
 import pathlib
 
 import nbformat
 import papermill
 
 HERE = pathlib.Path(__file__).parents[2]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))  # as if installed
 
 
 def execute(name, folder, **parameters):
-    """Run a notebook in the project's root, and return it with its outputs."""
+    """Run a notebook in a folder outside the project, and return it with its outputs."""
     path = folder / name
-    papermill.execute_notebook(HERE / name, path, parameters, cwd=HERE, progress_bar=False)
+    papermill.execute_notebook(HERE / name, path, parameters, cwd=folder, progress_bar=False)
     return nbformat.read(path, as_version=4)
 
 
@@ -29,3 +31,9 @@ def shown(notebook):
     """Return the HTML that the cells of an executed notebook show."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "\n".join(output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {}))
+
+
+def in_red(notebook):
+    """Return what a notebook shows in red boxes."""
+    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    return "".join(output["text"] for output in outputs if output.get("name") == "stderr")

@@ -6,7 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from execution import HERE, execute, pictures, printed, shown
+from execution import HERE, execute, in_red, pictures, printed, shown
 
 import report
 import tasks
@@ -49,7 +49,7 @@ def test_main_leaves_each_cell_once(folder, main):
 
 def test_main_says_what_it_costs_shows_a_figure_and_names_the_file(folder, main):
     assert "200 evaluations asked for, 0 of them done" in printed(main)
-    assert pictures(main) == 1
+    assert pictures(main) == 1 and in_red(main) == ""
     assert str(next((folder / "data").glob("*.csv"))) in printed(main)
 
 

@@ -1,6 +1,9 @@
-"""Every notebook has one cell of parameters, which papermill and a reader find."""
+"""Every notebook finds the project first, and has one cell of parameters, which papermill and a reader find."""
 
 import ast
+import os
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -23,3 +26,29 @@ def test_one_cell_of_plain_parameters(name):
 def test_a_parameter_that_there_is_not_stops_it(name, tmp_path):
     with pytest.raises(PapermillExecutionError, match=r"Expected parameters among .* received 'fingers'"):
         execute(name, tmp_path, fingers=3)
+
+
+def finds_the_project(folder, **environment):
+    first = {
+        next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+        for path in HERE.glob("*.ipynb")
+    }
+    assert len(first) == 1
+    source = first.pop() + "\nassert importlib.util.find_spec('thresholding')\nprint(os.getcwd())"
+    others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", source], cwd=folder, capture_output=True, text=True, env={**others, **environment}
+    )
+
+
+def test_the_first_cell_finds_the_project_from_its_folders():
+    for folder in (HERE, HERE / "tests" / "notebooks"):
+        done = finds_the_project(folder)
+        assert (done.stdout.strip(), done.stderr) == (str(HERE), "")
+
+
+def test_the_first_cell_elsewhere(tmp_path):
+    assert finds_the_project(tmp_path, PYTHONPATH=str(HERE)).stdout.strip() == str(tmp_path)
+    done = finds_the_project(tmp_path)
+    said = f"Expected the project in {tmp_path} or above, or installed: pip install -e"
+    assert done.returncode and said in done.stderr.splitlines()[-1]

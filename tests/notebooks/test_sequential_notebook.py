@@ -1,6 +1,6 @@
 """Strengths are searched, shown, and read again."""
 
-from execution import execute, pictures, printed
+from execution import HERE, execute, pictures, printed
 
 import report
 
@@ -16,6 +16,7 @@ SEQUENCE = {
     "options": {"tasks": 2},
     "files": [],
     "unstable": [],
+    "published": str(HERE / "data" / "published" / "ewc.csv"),
 }
 
 

@@ -22,7 +22,7 @@ def colours(tmp_path):
     for name, colour in COLOURS.items():
         folder = tmp_path / "colours" / name
         folder.mkdir(parents=True)
-        for suffix in ("png", "jpg", "jpeg", "bmp", "PNG"):
+        for suffix in ("png", "jpg", "jpeg", "bmp", "webp"):
             Image.new("RGB", (9, 5), colour).save(folder / f"{suffix}-file.{suffix}")
     return tmp_path / "colours"
 
@@ -41,6 +41,17 @@ def test_labels_follow_the_folders_names(colours):
     for x, y in ((task.x_train, task.y_train), (task.x_test, task.y_test)):
         np.testing.assert_allclose(x, np.broadcast_to(wanted[y][:, np.newaxis, np.newaxis], x.shape), atol=0.01)
         assert (np.diff(y) < 0).any()  # The classes are mixed.
+
+
+def test_labels_are_chosen_by_name_or_number(colours):
+    by_name, by_number = (
+        tasks.load("image_folder", folder=colours, image_size=4, validation="test", labels=labels)
+        for labels in (["b", "C"], [2, 0])
+    )
+    assert by_name.labels == by_number.labels == ("b", "C") and by_name.digest == by_number.digest
+    assert np.array_equal(by_name.x_train, by_number.x_train) and np.array_equal(by_name.y_train, by_number.y_train)
+    assert by_name.x_train[by_name.y_train == 0, ..., 2].min() > 0.9
+    assert "has (['C', 'a', 'b']), received ['c'] besides" in failure(folder=colours, labels=["a", "c"])
 
 
 def test_images_are_shrunk_with_all_their_pixels(tmp_path):
