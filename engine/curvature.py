@@ -53,14 +53,14 @@ def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
     function = chunks.kept(model, ("hessian vector products", objective), build)
     shapes = [tuple(v.shape) for v in model.trainable_variables]
     room = int(np.clip(memory // (8 * sum(map(math.prod, shapes))), 1, _AT_ONCE))  # a vector and its product
-    total = None
+    total = [np.zeros(shape, "float32") for shape in shapes]
     for start in range(0, probes, room):
         together = min(room, probes - start)
         vectors = [[_signs(rng, shape) for shape in shapes] for _ in range(together)]
         at_once = max(1, chunks.size(model, x, memory, objectives=together) // 2)
         parts = chunks.of(x, y, at_once)
         found = chunks.totals(function(*chunks.values(model), *part, vectors) for part in parts)
-        total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
+        total = [a + b for a, b in zip(total, found, strict=True)]
     return [a / np.float32(probes * examples.count(x)) for a in total]
 
 

@@ -48,7 +48,7 @@ class Progress:
     """
 
     def __init__(self, total, unit, shown=True):
-        self.done, self._total, self._unit, self._what = 0, total, unit, ""
+        self.done, self.total, self._unit, self._what = 0, total, unit, ""
         self._started = self._told = time.monotonic()
         screen = (_Display() if _kernel() else sys.stderr if sys.stderr.isatty() else None) if shown else None
         self._log = shown and (os.environ.get(LOG) or screen is None)
@@ -61,8 +61,13 @@ class Progress:
         self._bar.set_postfix_str(what, refresh=False)
         self.to(self.done)
 
+    def expect(self, total):
+        """Say how many there are to be done, which may turn out to be more while a run goes on."""
+        self.total = self._bar.total = total
+
     def to(self, done):
         """Show that so many are done."""
+        self.total = self._bar.total = max(self.total, done)
         self._bar.update(done - self.done)
         self.done = done
         self._tell()
@@ -80,9 +85,9 @@ class Progress:
 
     def _sentence(self, now):
         rate = 60 * self.done / (now - self._started)
-        parts = [f"{self.done:,} of {self._total:,} {self._unit}s", f"{rate:,.1f} a minute"]
-        if self.done < self._total:
-            parts.append(f"{_time((self._total - self.done) / rate)} left" if rate else "time left unknown")
+        parts = [f"{self.done:,} of {self.total:,} {self._unit}s", f"{rate:,.1f} a minute"]
+        if self.done < self.total:
+            parts.append(f"{_time((self.total - self.done) / rate)} left" if rate else "time left unknown")
             parts += [f"now at {self._what}"] if self._what else []
         return ", ".join(parts)
 

@@ -225,7 +225,7 @@ class Study:
         gpus, started = checks.number(0)("gpus", gpus), time.perf_counter()
         self.timings = dict.fromkeys(self.PARTS, 0.0)
         self.store.refresh()
-        todo = self._todo = self.missing()
+        todo, self._there = self.missing(), len(self.wanted() & self.store.done)
         if todo:
             self.store.check_goes_on()
             measures = getattr(self.settings, "measures", ())
@@ -339,7 +339,9 @@ class Study:
 
     def _count(self):
         self.store.refresh()
-        self._progress.to(self._todo - self.missing())
+        done = len(self.wanted() & self.store.done) - self._there
+        self._progress.expect(done + self.missing())
+        self._progress.to(done)
 
 
 def new_optimizer(settings):

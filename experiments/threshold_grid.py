@@ -441,7 +441,7 @@ class Grid(Study):
     def do(self, missing):
         """Train one network and evaluate what is missing of it."""
         (seed, _), _ = missing[0]
-        self._bar.total = max(self._bar.total, self._bar.n + sum(len(cells) for _, cells in missing))
+        self._progress.expect(max(self._progress.total, self._progress.done + sum(len(cells) for _, cells in missing)))
         self._trial(seed, {epoch: _by_ranking(cells) for (_, epoch), cells in missing})
 
     def try_measures(self, measures):
