@@ -34,7 +34,12 @@ from report.fine_tuning.results import (
 )
 from report.grid.answers import Answers
 from report.grid.comparing import comparisons, posterior, profiles
-from report.grid.comparison_figures import comparison_matrix, performance_profiles, settled_pairs
+from report.grid.comparison_figures import (
+    comparison_matrices,
+    comparison_matrix,
+    performance_profiles,
+    settled_pairs,
+)
 from report.grid.curves import curve_means, curves
 from report.grid.figures import (
     critical_difference,
@@ -73,6 +78,7 @@ __all__ = [
     "at_thresholds",
     "best_strengths",
     "compare_best",
+    "comparison_matrices",
     "comparison_matrix",
     "comparisons",
     "critical_difference",

@@ -11,6 +11,8 @@ import pandas as pd
 
 from report.drawing.picture import png
 from report.grid.answers import Answers
+from report.grid.comparing import comparisons
+from report.grid.comparison_figures import comparison_matrices
 from report.grid.curves import curves
 from report.grid.figures import critical_difference, heatmap, placings
 from report.grid.ordering import order
@@ -120,10 +122,16 @@ def _setting(values, frame, scored, answers):
     tests = same(ordering.tests, where, values)
     lines = _unwrapped(line for _, test in tests.iterrows() for line in answers.lines(tuple(test[answers.names])))
     first = ", ".join(own.groupby("measure")["area"].mean().sort_values().index[:5])
-    figures = [_figure(curves(frame), f"Loss against the fraction replaced, {name}. Lowest areas: {first}.")]
+    figures = [
+        _figure(
+            curves(frame), f"Loss against the fraction replaced, {name}. Lowest mean areas over its levels: {first}."
+        )
+    ]
     if ordering.told_apart[tests.index].any():
         says = f"Mean ranks, {name}: bars join what is not told apart."
         figures.append(_figure(critical_difference(ordering, only), says))
+    for where, figure in comparison_matrices(comparisons(own)):
+        figures.append(_figure(figure, f"Pairs of measures by themselves, {where}: those with the best means."))
     return (
         f'<h2 id="{_anchor(name)}">{html.escape(name)}</h2>{figures[0]}<h3>Orders</h3><pre>{html.escape(lines)}</pre>'
         f'{"".join(figures[1:])}<h3>Scores</h3><div class="wide">{Excerpt(table(own)).html(folded=False)}</div>'

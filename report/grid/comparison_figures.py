@@ -39,8 +39,34 @@ def comparison_matrix(cells, alpha=0.05, ax=None):
             cell = at[names[row], names[column]]
             text.set_text(f"{cell.mean_difference:+.3f}\n{cell.wins}/{cell.ties}/{cell.losses}\n{_p(cell.p)}")
             text.set(fontsize=6, fontweight="bold" if cell.p <= alpha else "normal")
-    axis.set_title("row against column: mean difference (blue: row better),\nwins/ties/losses, p of one pair alone")
+    first = cells.iloc[0]
+    where = cells.columns[: cells.columns.get_loc("measure")]
+    blocks = first["wins"] + first["ties"] + first["losses"]
+    about = f"{title(where, tuple(first[where]))}; {blocks} blocks; row against column:" if len(where) else ""
+    says = "mean difference (blue: row better), wins/ties/losses, p of one pair alone"
+    axis.set_title("\n".join(filter(None, (about, says))))
     return figure
+
+
+def comparison_matrices(cells, most=10):
+    """Draw the matrix of the measures with the best means for each group; cells stay as they are when others leave.
+
+    Args:
+        cells: DataFrame of `report.comparisons`.
+        most: int. How many measures.
+
+    Returns:
+        list of (str, Figure): what group it is, such as "mnist, cnn, weight", and its `comparison_matrix`.
+    """
+    if cells.empty:
+        return []
+    names = list(cells.columns[: cells.columns.get_loc("measure")])
+    found = []
+    for values, part in parts(cells, names):
+        best = list(dict.fromkeys(part["measure"]))[:most]
+        shown = part[part["measure"].isin(best) & part["other"].isin(best)]
+        found.append((title(names, values), comparison_matrix(shown)))
+    return found
 
 
 def _p(p):
@@ -61,7 +87,9 @@ def performance_profiles(shares, score="area", ax=None):
     """
     names = list(shares.columns[: shares.columns.get_loc("measure")])
     found = parts(shares, names)
-    figure, axes = panels(1, len(found), (1.4 + 3.0 * len(found), 3.2), ax, sharey=True)
+    telling = [(v, part) for v, part in found if part.groupby("score_reached")["share"].agg(np.ptp).max() > 0]
+    found = telling or found  # without panels in which all measures are the same
+    figure, axes = panels(1, len(found), (2.8 + 3.0 * len(found), 3.6), ax, sharey=True)
     for axis, (values, part) in zip(axes.flat, found, strict=True):
         for (measure,), line in parts(part, ["measure"]):
             look = {**style(measure), "marker": ""}
@@ -72,7 +100,10 @@ def performance_profiles(shares, score="area", ax=None):
         axis.set_xlabel(score.replace("_", " "))
         axis.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     axes.flat[0].set_ylabel("share of networks that reach it")
-    axes.flat[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=6.5)
+    lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+    axes.flat[-1].legend(
+        list(lines.values()), list(lines), loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=6.5
+    )
     return figure
 
 

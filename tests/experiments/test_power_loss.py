@@ -24,7 +24,7 @@ def test_all_that_is_written_goes_through_one_file():
         path.relative_to(ROOT).as_posix(): re.findall(WRITING, path.read_text("utf-8"), re.MULTILINE)
         for path in (ROOT / "experiments").rglob("*.py")
     }
-    assert len(found.pop("experiments/storage/files.py")) > 5
+    assert len(found.pop("experiments/storage/files.py")) > 5 and found.pop("experiments/execute.py")  # no results
     assert not {path: lines for path, lines in found.items() if lines}
 
 

@@ -57,9 +57,11 @@ def test_it_is_one_whole_file_without_scripts_or_a_network(text):
     assert "url(" not in text and not any(name.startswith("on") for _, attrs in elements.found for name in attrs)
 
 
-def test_every_figure_is_said_in_words(text):
+def test_every_figure_is_said_in_words(frame, text):
     images = [attrs for tag, attrs in Elements(text).found if tag == "img"]
-    assert len(images) == 5  # means, places, curves of two settings, ranks of one
+    pairs = [attrs for attrs in images if "Pairs of measures" in attrs["alt"]]
+    assert len(pairs) == len(report.order(frame).tests)
+    assert len(images) == 5 + len(pairs)  # means, places, curves of two settings, ranks of one
     assert all(len(attrs["alt"]) > 40 for attrs in images)
     assert sum("mean of 16 networks" in attrs["alt"] for attrs in images) == 1
 
