@@ -138,7 +138,8 @@ def make(tmp_path):
     (folder / "env" / ".ready").touch()
 
     def make(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        others = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+        environment = {**others, "PYTHONPATH": str(ROOT)}  # not as a part of the make that runs the tests
         command = ["make", "VENV=env", *arguments]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=120)
         ran = folder / "ran.json"

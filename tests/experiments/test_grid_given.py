@@ -95,7 +95,7 @@ def test_weights_are_ranked_by_the_scoring_half_of_a_fold(digits, trained, finis
 def test_the_ordering_says_for_what_it_holds(finished):
     out, frame = finished
     found = report.order(frame)
-    assert "4 splits; a statement for this network, over splits of the examples)" in found.summary
+    assert "4 splits; a statement for this network, over splits of the examples)" in found.sentences[0]
     assert "chance estimated" not in found.summary
     assert set(found.tests["blocks_are"]) == {"splits"} and set(found.tests["blocks"]) == {4}
     read = report.read(out)

@@ -37,7 +37,12 @@ def finds_the_project(folder, **environment):
     source = first.pop() + "\nassert importlib.util.find_spec('thresholding')\nprint(os.getcwd())"
     others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
-        [sys.executable, "-P", "-c", source], cwd=folder, capture_output=True, text=True, env={**others, **environment}
+        # Without what is installed, as the project may be.
+        [sys.executable, "-S", "-P", "-c", source],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**others, **environment},
     )
 
 
