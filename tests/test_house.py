@@ -299,3 +299,9 @@ def test_a_notebook_is_read():
     assert not paths_of_a_machine(notebook)
     seen["text/html"] = "<a href='/root/data'>"
     assert paths_of_a_machine(notebook) == [seen["text/html"]]
+
+
+def test_the_version_is_said_alike():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert (ROOT / "CHANGELOG.md").read_text("utf-8").split("## ")[1].startswith(version)
