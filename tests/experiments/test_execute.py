@@ -12,10 +12,17 @@ import nbformat
 import papermill
 import pytest
 
-from experiments import execute
+from experiments import execute, progress
 
 ROOT = pathlib.Path(__file__).parents[2]
 MAIN = str(ROOT / "main.ipynb")
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own(monkeypatch):
+    """Take back what a command tells those that it starts: where its log is."""
+    monkeypatch.setenv(progress.LOG, "")
+    monkeypatch.delenv(progress.LOG)
 
 
 @pytest.fixture
