@@ -16,6 +16,10 @@ _loaded = {}
 """Digests of the variants' files as this process loaded them."""
 
 
+class Changed(RuntimeError):
+    """A variant's file is not the one that this process loaded."""
+
+
 def names(package):
     """List the variants of a family, sorted.
 
@@ -41,7 +45,7 @@ def load(package, name, attribute):
 
     Raises:
         ValueError: no such variant; the message lists those there are.
-        RuntimeError: the file has changed since this process loaded it, which goes on with what it said then.
+        Changed: the file has changed since this process loaded it, which goes on with what it said then.
     """
     known, folder = names(package), package.replace(".", "/")
     if not isinstance(name, str) or name not in known:
@@ -49,7 +53,7 @@ def load(package, name, attribute):
     said = digest(package, name)
     module = importlib.import_module(f"{package}.{name}")
     if _loaded.setdefault(module.__name__, said) != said:
-        raise RuntimeError(
+        raise Changed(
             f"Expected {folder}/{name}.py as this process loaded it, found it changed since. Start the process anew, "
             "in a notebook the kernel, so that results come from what the file says."
         )

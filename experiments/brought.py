@@ -161,6 +161,8 @@ def _saved(file, compiled):
         ) from first
     try:
         model = keras.saving.load_model(file, safe_mode=True, compile=False)
+    except MemoryError:
+        raise
     except Exception as error:
         said = re.sub(r"\s+", " ", str(error))[:300]
         raise ValueError(

@@ -19,7 +19,7 @@ import aggregation
 import importance
 import tasks
 import thresholding
-from engine import checks, chunks, evaluation, losses, structure, training
+from engine import checks, chunks, evaluation, losses, structure, training, variants
 from experiments import optimizers, parameters, unfit
 from experiments.agreement import Agreement
 from experiments.given import Given
@@ -660,6 +660,8 @@ class Grid(Study):
 def _can_be_asked(measure, records):
     try:
         return not watching([measure]) or records
+    except variants.Changed:
+        raise
     except Exception:  # its file is gone, or may raise anything
         return False
 

@@ -5,7 +5,7 @@ import warnings
 
 from keras import ops
 
-from engine import structure
+from engine import structure, variants
 
 EXAMPLES = 8
 """So many show whether a measure can score a network; one that cannot score these is tried on all."""
@@ -22,11 +22,12 @@ def attempt(score, model):
         tuple. What `score` returned and None; or None and the reason, a line of text that is the same in every process.
 
     Raises:
-        OSError, MemoryError, or what says that a device has no memory left: they are the machine's, not the measure's.
+        OSError, MemoryError, variants.Changed, or what says that a device has no memory left: they are the machine's
+            or the process's, not the measure's.
     """
     try:
         return score(), None
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, variants.Changed):
         raise
     except Exception as error:  # a measure's file may raise anything
         if "RESOURCE_EXHAUSTED" in str(error) or type(error).__name__ == "ResourceExhaustedError":

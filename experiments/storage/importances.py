@@ -54,6 +54,8 @@ def load(path):
             if checksum not in (None, _checksum(arrays, about)):
                 raise ValueError("its contents are not those that were written")
             return list(arrays.values()), about
+    except MemoryError:
+        raise
     except Exception as error:  # what is damaged may raise anything
         raise ValueError(
             f"Expected importances that were written by experiments.storage.importances.save in {path}, received a "

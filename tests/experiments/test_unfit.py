@@ -11,7 +11,7 @@ from keras import layers
 
 import importance
 import report
-from engine import training
+from engine import training, variants
 from experiments import threshold_grid, unfit
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -154,8 +154,12 @@ class ResourceExhaustedError(Exception):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("disk"), MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 8 GiB"), ResourceExhaustedError()]
-)
+    "error",
+    [
+        OSError("disk"), MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 8 GiB"), ResourceExhaustedError(),
+        variants.Changed("a file"),
+    ],
+)  # fmt: skip
 def test_what_is_the_machines_fault_stops_the_run(tmp_path, fails, error):
     fails("taylor", lambda call: error if call == 2 else None)
     with pytest.raises(type(error)):
