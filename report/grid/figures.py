@@ -271,7 +271,7 @@ def critical_difference(ordering, only=None, ax=None):
         )
     names = list(ordering.tests.columns[: ordering.tests.columns.get_loc("blocks")])
     most = max(row["measures"] for row in drawn)
-    figure, axes = panels(len(drawn), 1, (8.0, len(drawn) * (0.8 + 0.095 * most) + 0.5), ax)
+    figure, axes = panels(len(drawn), 1, (8.0, len(drawn) * (0.8 + 0.14 * most) + 0.5), ax)
     for axis, row in zip(axes.flat, drawn, strict=True):
         _rank_diagram(axis, ordering, names, row)
     about = "Mean ranks, 1 the best. No two measures that a bar joins with dots are told apart"
