@@ -241,19 +241,21 @@ def weight_labels(part):
     return np.full(part.shape, -1)
 
 
-def grouped(parts, label):
+def grouped(parts, label, across=False):
     """Give every weight of a model the id of its group.
 
     Args:
         parts: list of Part.
         label: callable `label(part) -> int array` of the part's shape. Equal labels in the same layer are one group,
             across its variables; labels in different layers never meet; -1: a group of its own; `ABSENT`: none.
+        across: bool. Whether equal labels are one group in different layers too.
 
     Returns:
         list of int64 arrays of the parts' shapes. Ids run over the whole model from 0; -1 where there is no group.
     """
     groups, ids, count = [], {}, 0
     for part in parts:
+        place = None if across else id(part.layer)
         labels = np.asarray(label(part))
         out = np.empty(part.shape, dtype="int64")
         alone, named = labels == -1, labels >= 0
@@ -261,10 +263,10 @@ def grouped(parts, label):
         out[alone] = count + np.arange(alone.sum())
         count += int(alone.sum())
         present, inverse = np.unique(labels[named], return_inverse=True)
-        for key in ((id(part.layer), int(value)) for value in present):
+        for key in ((place, int(value)) for value in present):
             if key not in ids:
                 ids[key], count = count, count + 1
-        out[named] = np.array([ids[id(part.layer), int(value)] for value in present], dtype="int64")[inverse]
+        out[named] = np.array([ids[place, int(value)] for value in present], dtype="int64")[inverse]
         groups.append(out)
     return groups
 
