@@ -1,4 +1,4 @@
-"""Channels: written out by hand for small networks, and seen from outside, by the network that is built without them."""
+"""Channels: written out by hand for small networks, and seen from outside, by what is built without them."""
 
 import keras
 import numpy as np
@@ -233,7 +233,8 @@ BODIES = {
         lambda: layers.BatchNormalization(), lambda: layers.Flatten(), lambda: layers.Dense(3),
     ],
     "recurrent": [
-        lambda: layers.Bidirectional(layers.LSTM(2, return_sequences=True)), lambda: layers.SimpleRNN(3, return_sequences=True),
+        lambda: layers.Bidirectional(layers.LSTM(2, return_sequences=True)),
+        lambda: layers.SimpleRNN(3, return_sequences=True),
         lambda: layers.RNN([layers.GRUCell(2), layers.LSTMCell(3)], return_sequences=True),
         lambda: layers.Bidirectional(layers.GRU(2), merge_mode="sum"), lambda: layers.RepeatVector(2),
         lambda: layers.TimeDistributed(layers.Dense(3)), lambda: layers.GlobalMaxPooling1D(),
@@ -241,7 +242,8 @@ BODIES = {
     "einsums": [
         lambda: layers.EinsumDense("abc,cde->abde", (6, 2, 4), bias_axes="de"), lambda: layers.Permute((2, 1, 3)),
         lambda: layers.EinsumDense("abcd,bde->abce", (2, 6, 3), bias_axes="be"), lambda: layers.Reshape((2, 18)),
-        lambda: layers.EinsumDense("abc,c->abc", (2, 18)), lambda: layers.EinsumDense("...c,cd->...d", (4,), bias_axes="d"),
+        lambda: layers.EinsumDense("abc,c->abc", (2, 18)),
+        lambda: layers.EinsumDense("...c,cd->...d", (4,), bias_axes="d"),
     ],
     "attention": [lambda: layers.Dense(4), lambda: _attend(), lambda: layers.Dense(2)],
 }  # fmt: skip
@@ -401,7 +403,7 @@ def test_what_is_not_known_is_named(make, said):
 def test_a_model_that_is_written_as_a_subclass():
     model = Own()
     model(np.zeros((1, 2), "float32"))
-    with pytest.raises(ValueError, match="a Own with a call of its own. Build it with keras.Model"):
+    with pytest.raises(ValueError, match=r"a Own with a call of its own\. Build it with keras.Model"):
         channels.follow(model)
 
 
