@@ -56,7 +56,7 @@ def check_scope(name, value):
     if not (value in _FIXED_SCOPES or (blocks and int(blocks[1]) < int(blocks[2]))):
         raise ValueError(
             f"Expected {name} to be one of {', '.join(map(repr, _FIXED_SCOPES))}, or blocks in which N of M weights "
-            f"are kept, such as '2:4', received {value!r}."
+            f"are kept, such as '2:4' (in YAML in quotes), received {value!r}."
         )
     return value
 
@@ -70,7 +70,7 @@ def check_thresholds(scope, thresholds):
     length = _block_length(scope)
     if length is None:
         return
-    named = 1 - int(scope.split(":")[0]) / length
+    named = (length - int(scope.split(":")[0])) / length
     rounded = [round(t * length) / length for t in thresholds]
     if not np.array_equal(np.float32(rounded), np.float32(thresholds)) or named not in rounded:
         few = ", ".join(f"{place / length:.10g}" for place in range(length + 1))

@@ -36,7 +36,7 @@ def settings(**changed):
         ({"levels": "unit"}, "levels to be a list", "received 'unit'. Write ['unit']"),
         ({"levels": []}, "levels to be a list of at least one", "received []"),
         ({"fill": "zeros"}, "fill to be one of 'noise', 'zero', 'initial'", "received 'zeros'"),
-        ({"scopes": ["net"]}, "scopes to be one of 'layer', 'model'", "received 'net'"),
+        ({"scopes": ["net"]}, "scopes to be one of 'layer', 'output', 'model'", "received 'net'"),
         ({"scopes": "layer"}, "scopes to be a list", "received 'layer'"),
         ({"reductions": ["median"]}, "one of 'mean', 'sum', 'minimum', 'maximum'", "received 'median'"),
         ({"scored_on": "test"}, "scored_on to be one of 'training', 'validation'", "received 'test'"),
