@@ -38,6 +38,8 @@ def settings(**changed):
         ({"fill": "zeros"}, "fill to be one of 'noise', 'zero', 'initial'", "received 'zeros'"),
         ({"scopes": ["net"]}, "scopes to be one of 'layer', 'output', 'model'", "received 'net'"),
         ({"scopes": "layer"}, "scopes to be a list", "received 'layer'"),
+        ({"scopes": ["4:2"]}, "N of M weights are kept, such as '2:4'", "received '4:2'"),
+        ({"scopes": ["layer", "2:4"], "thresholds": 11}, "multiples of 1/4", "Use thresholds=[0, 0.25, 0.5, 0.75, 1]"),
         ({"reductions": ["median"]}, "one of 'mean', 'sum', 'minimum', 'maximum'", "received 'median'"),
         ({"scored_on": "test"}, "scored_on to be one of 'training', 'validation'", "received 'test'"),
         ({"thresholds": [0, 1.1]}, "thresholds to be fractions of the weights, from 0 to 1", "received 1.1"),
