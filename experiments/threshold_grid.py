@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import inspect
+import itertools
 import time
 import warnings
 from typing import NamedTuple
@@ -20,13 +21,14 @@ import importance
 import tasks
 import thresholding
 from engine import checks, chunks, evaluation, losses, structure, training, variants
-from experiments import optimizers, parameters, unfit
+from experiments import enough, optimizers, parameters, unfit
 from experiments.agreement import Agreement
 from experiments.given import Given
 from experiments.settings import Settings, a_measure, check_names
 from experiments.study import Study, second_time
 from experiments.trained_here import TrainedHere, watching
 from experiments.until import LIMIT, UNTIL, Until
+from experiments.workers.desk import Desk
 from importance._evidence import Evidence
 
 KEY = ["seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold"]
@@ -81,7 +83,9 @@ class GridSettings(Settings):
         variables: "all" or tuple of str. Roles of the variables that take part: "kernel", "bias", "gamma", "beta".
         examples: int or None. Training examples that measures look at; None: all.
         scored_on: str. "training", or "validation" for the protocol that scores on the examples that are evaluated.
-        evaluated: int or None. Validation examples that losses are measured on, the first ones; None: all.
+        evaluated: int, "auto" or None. Validation examples that losses are measured on, the first ones; None: all.
+            "auto": as many as the first network shows to be enough for the ordering, drawn by the seed; see
+            `experiments.enough`.
         options: dict. Options of the task.
         seeds: tuple of int. One trial each.
         records: bool. Whether the training is recorded for all measures that watch it, so that any can be asked later;
@@ -115,6 +119,7 @@ class GridSettings(Settings):
         "validation": tasks.VALIDATION,
         "variables": checks.either("all", checks.several(checks.text)),
         "scored_on": checks.choice("training", "validation"),
+        "evaluated": checks.either("auto", checks.optional(checks.whole())),
         "folds": checks.optional(checks.whole(2)),
         "until": checks.optional(checks.choice(*UNTIL)),
         "limit": checks.whole(1),
@@ -138,7 +143,7 @@ class GridSettings(Settings):
     variables: str | tuple = "all"
     examples: int | None = 5000
     scored_on: str = "training"
-    evaluated: int | None = None
+    evaluated: int | str | None = None
     options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
     optimizer_options: dict = dataclasses.field(default_factory=dict)
@@ -175,6 +180,12 @@ class GridSettings(Settings):
                 f"Expected a limit of at least the {len(self.seeds)} seeds that are asked for, received {self.limit}. "
                 "Raise it, or ask for fewer seeds."
             )
+        if self.evaluated == "auto" and (self.network is not None or self.scored_on == "validation"):
+            there = "a network that was trained elsewhere" if self.network else 'scored_on="validation"'
+            raise ValueError(
+                f'Expected a number of examples or None for evaluated with {there}, received "auto", which needs '
+                "networks that are trained here and scored on other examples. Give the number."
+            )
         if self.network is not None and self.fill == "initial":
             raise ValueError(
                 'Expected the fill "noise" or "zero", received "initial": of a network that was trained elsewhere, the '
@@ -200,7 +211,8 @@ class Estimate(NamedTuple):
         done: int. Cells that are in the CSV already.
         distinct: int. Evaluations that all cells together need, about: thresholds that replace the same weights are
             evaluated once.
-        seconds: float. Time for what is missing, from a short trial on this machine.
+        seconds: float. Time for what is missing, from a short trial on this machine; with `evaluated="auto"`, until it
+            is known how many examples are enough, as if all were needed.
     """
 
     asked: int
@@ -351,6 +363,8 @@ class Grid(Study):
         self._shown = time.monotonic()
         if self.settings.until:
             self._about["until"] = self.settings.until  # for reports, which are to know that networks were not counted
+        if self.settings.evaluated == "auto" and self.missing():
+            self._find_enough()
         frame = super().run(watch, progress, workers, gpus)
         self.show(at_once=True)
         # For reports of this frame, which has no settings file.
@@ -493,6 +507,40 @@ class Grid(Study):
                         for threshold in s.thresholds:
                             values = (seed, epoch, measure, level, reduction, scope, s.fill, threshold)
                             yield dict(zip(KEY, values, strict=True))
+
+    def _find_enough(self):
+        """Say on how many examples networks are evaluated: as the settings file or rows say, or a first look shows."""
+        told = self._enough_as_told()
+        self._source.enough = self._about["evaluated_examples"] = told or self._enough_by_a_look()
+        if not told:
+            with Desk(self):  # for other processes that do a part of it
+                self.store.write_settings()
+
+    def _enough_as_told(self):
+        told = {self.store.said.get("evaluated_examples"), *(int(row["examples"]) for row in self.store.rows())}
+        return min(told - {None}, default=None)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _enough_by_a_look(self):
+        """Compare all measures on a few examples and the first network, which is kept."""
+        s, source, seed = self.settings, self._source, self.settings.seeds[0]
+        source.begin(seed)
+        for epoch in s.checkpoints:
+            source.reach(epoch, s.measures)
+        self.begun(f"seed {seed}, how many examples are enough")
+        evaluator = evaluation.Evaluator(self._model, self._loss, *source.evaluated)
+        weights = training.values(self._model.trainable_variables)
+        fill = evaluator.place(thresholding.replacements(weights, s.fill, seed, source.initial))
+        scores, _ = self._scores(seed, s.measures)
+        found, thresholds = 1, np.union1d(0, s.thresholds)
+        for level, reduction, scope in itertools.product(s.levels, s.reductions, s.scopes):
+            curves = []
+            for importances in filter(training.finite, scores.values()):
+                ranks = self._partitions[level, scope].rank(importances, reduction, seed).ranks
+                losses_at = evaluator.losses(evaluator.place(ranks), fill, thresholds)
+                curves.append(enough.influences(losses_at, thresholds, self.chance["chance_loss"]))
+            found = max(found, enough.needed(curves, source.to_evaluate, len(s.seeds)))
+        return found
 
     def _trial(self, seed, by_epoch):
         source = self._source
@@ -644,6 +692,8 @@ class Grid(Study):
     def _time(self, seed, epochs, checkpoints, distinct):
         """Time some steps of training, scoring and one evaluation, after compiling them, and add up what is missing."""
         s = self.settings
+        if s.evaluated == "auto":
+            self._source.enough = self._enough_as_told()
         training_seconds = epochs and epochs * self._source.seconds_of_an_epoch(seed)
         self._evaluator.set_examples(*self._source.evaluated)
         weights = training.values(self._model.trainable_variables)
@@ -654,6 +704,8 @@ class Grid(Study):
         tried[:some] = np.linspace(0.5, 0.6, some)
         score = second_time(lambda: self._scores(seed, set(s.measures)))
         cell = second_time(lambda: self._evaluator(ranks, fill, tried)) / some
+        if s.evaluated == "auto" and self._source.enough is None:  # nobody knows yet that all are not needed
+            cell *= self._source.to_evaluate / self._evaluator.examples
         return training_seconds + checkpoints * score + distinct * cell
 
 
