@@ -41,8 +41,8 @@ class Level(NamedTuple):
             model: keras.Model, built.
 
         Returns:
-            list of int64 arrays, in the order and shapes of `model.trainable_variables`. Ids run over the whole model
-            from 0 and never join weights of different layers; -1 for weights that take no part.
+            list of int arrays, read-only, in the order and shapes of `model.trainable_variables`. Ids run over the
+            whole model from 0 and never join weights of different layers; -1 for weights that take no part.
 
         Raises:
             ValueError: a layer of which the level does not know how it is grouped, such as one of your own at the level

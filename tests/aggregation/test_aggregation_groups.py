@@ -102,7 +102,7 @@ def test_what_every_level_gives(level, build):
     model = built(build)
     ids = aggregation.load(level).groups(model)
     assert [i.shape for i in ids] == [tuple(v.shape) for v in model.trainable_variables]
-    assert all(i.dtype == np.int64 for i in ids)
+    assert all(i.dtype == np.int32 for i in ids)
     flat = np.concatenate([i.ravel() for i in ids])
     assert np.array_equal(np.unique(flat[flat >= 0]), np.arange(flat.max() + 1)) and flat.min() >= -1
     assert flat.min() == (-1 if level == "hidden_unit" else 0)
