@@ -247,13 +247,14 @@ def absent_labels(part):
     return np.broadcast_to(ABSENT, part.shape)
 
 
-def grouped(parts, label):
+def grouped(parts, label, across=False):
     """Give every weight of a model the id of its group.
 
     Args:
         parts: list of Part.
         label: callable `label(part) -> int array` of the part's shape. Equal labels in the same layer are one group,
             across its variables; labels in different layers never meet; -1: a group of its own; `ABSENT`: none.
+        across: bool. Whether equal labels are one group in different layers too.
 
     Returns:
         list of int arrays of the parts' shapes, read-only. Ids run over the whole model from 0; -1 where there is no
@@ -263,6 +264,7 @@ def grouped(parts, label):
     # Large networks have few arrays of their size to spare.
     small = sum(math.prod(part.shape) for part in parts) < 2**31
     for part in parts:
+        place = None if across else id(part.layer)
         labels = np.asarray(label(part))
         once = labels[tuple(slice(1) if stride == 0 else slice(None) for stride in labels.strides)]
         once = labels if (once == -1).any() else once
@@ -272,10 +274,10 @@ def grouped(parts, label):
         out[alone] = np.arange(count, count + number, dtype=out.dtype)
         count += number
         present, places, _ = numbered(once[named])
-        for key in ((id(part.layer), int(value)) for value in present):
+        for key in ((place, int(value)) for value in present):
             if key not in ids:
                 ids[key], count = count, count + 1
-        out[named] = np.array([ids[id(part.layer), int(value)] for value in present], out.dtype)[places]
+        out[named] = np.array([ids[place, int(value)] for value in present], out.dtype)[places]
         groups.append(np.broadcast_to(out, part.shape))
     return groups
 

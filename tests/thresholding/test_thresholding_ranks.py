@@ -16,7 +16,7 @@ import aggregation
 import thresholding
 from engine import draws
 
-LEVELS = [level for level in aggregation.names() if level != "hidden_unit"]  # where all weights take part
+LEVELS = ["conv_filter", "layer", "unit", "weight"]  # where all weights take part
 SHAPES = [(3, 4), (4,), (4, 2), (2,)]  # 16 weights in the first layer, 10 in the second
 LAYERS = [[0, 1], [2, 3]]
 unit_fraction = st.floats(0, 1, width=32)
