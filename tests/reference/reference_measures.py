@@ -114,6 +114,16 @@ def obd(case):
     return [0.5 * f * w**2 for f, w in zip(fisher(case), case.weights, strict=True)]
 
 
+def expected_rise(case, replacements=None, gradient=False):
+    replacements = replacements or [np.zeros(w.shape) for w in case.weights]
+    means = of_each_example(case, lambda n: loss_gradient(case, n, case.y[n]))
+    rises = []
+    for f, w, r, g in zip(fisher(case), case.weights, replacements, means, strict=True):
+        second = 0.5 * f * (w.astype("float64") - r) ** 2
+        rises.append(np.maximum(g * (r - w) + second, 0) if gradient else second)
+    return rises
+
+
 def hessian(case, probes=10):
     rng = np.random.default_rng(importance.draw_seed(SEED, "hessian"))
     estimate = 0
