@@ -86,6 +86,7 @@ BLIND = {
     "inverse_magnitude": "looks at the weight alone",
     "sign_stability": "a weight that never moves keeps its sign",
     "weight_stability": "a weight that never moves is stable",
+    "movement": "a weight that never moves stands above those whose moves raised the loss",
     "signal": "sees what flows into the unit, not what comes out",
     "wanda": "sees what flows into the unit, not what comes out",
     "deletion": "weights out of the unit stand or fall with the next layer's units",
@@ -142,7 +143,7 @@ def rescaled(model, c):
     return other
 
 
-UNCHANGED = {"obd", "expected_rise", "taylor", "snip", "deletion"}
+UNCHANGED = {"obd", "expected_rise", "taylor", "lrp", "snip", "deletion"}
 
 
 @pytest.mark.parametrize("name", sorted(set(DATA_DRIVEN) | {"magnitude", "inverse_magnitude"}))

@@ -303,6 +303,40 @@ def mas(case):
     return of_each_example(case, one)
 
 
+def fisher_reversed(case):
+    if case.believed not in ("classes", "yes or no"):
+        raise Unknown
+
+    def one(n):
+        p, y = case.probabilities[n], case.ys[n][0]
+        share = case.weights_of_places[n]
+        if case.believed == "classes":
+            inverse = (1 / p) / (1 / p).sum(axis=-1, keepdims=True)
+            labels = y if y.shape == p.shape else np.eye(p.shape[-1])[y.reshape(p.shape[:-1])]
+            signal = (labels - inverse) * share[..., None]  # by the logits
+            if not case.entry.loss.get_config()["from_logits"]:
+                signal = signal / p  # by the probabilities: the logits are their logarithms
+                signal = signal - (signal * p).sum(axis=-1, keepdims=True)  # which Keras makes add up to 1
+        else:
+            signal = (np.reshape(y, p.shape) - (1 - p)) * share[..., None] / p.shape[-1]
+            if not case.entry.loss.get_config()["from_logits"]:
+                signal = signal / (p * (1 - p))
+        return squared(case.pull(n, signal))
+
+    return of_each_example(case, one)
+
+
+def lrp(case):
+    def one(n):
+        labels = case.ys[n][0]
+        if case.believed == "classes" and labels.shape != case.outputs[n].shape:
+            labels = np.eye(case.outputs.shape[-1])[int(np.squeeze(labels))]
+        signal = labels if case.believed == "classes" else np.ones(case.outputs[n].shape)
+        return [np.abs(w * g) for w, g in zip(case.weights, case.pull(n, signal), strict=True)]
+
+    return of_each_example(case, one)
+
+
 def taylor(case):
     return [w.astype("float64") ** 2 * f for w, f in zip(case.weights, fisher_empirical(case), strict=True)]
 

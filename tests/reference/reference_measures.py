@@ -110,6 +110,21 @@ def snip(case):
     return [np.abs(w * g) for w, g in zip(case.weights, mean, strict=True)]
 
 
+def fisher_reversed(case):
+    def one(n):
+        reverse = plain.softmax(-case.logits[n].astype("float64"))
+        signal = [(k == case.y[n]) - reverse[k] for k in range(len(reverse))]
+        return [sum(signal[k] * j[k] for k in range(len(signal))) ** 2 for j in zip(*case.jacobian[n], strict=True)]
+
+    return of_each_example(case, one)
+
+
+def lrp(case):
+    return of_each_example(
+        case, lambda n: [np.abs(w * j) for w, j in zip(case.weights, case.jacobian[n][case.y[n]], strict=True)]
+    )
+
+
 def obd(case):
     return [0.5 * f * w**2 for f, w in zip(fisher(case), case.weights, strict=True)]
 
@@ -208,6 +223,11 @@ def synaptic_intelligence(case):
         return np.maximum(gain, 0) / ((steps[-1][2] - steps[0][1]) ** 2 + 0.1)
 
     return of_each_variable(case, one)
+
+
+def movement(case):
+    gains = of_each_variable(case, lambda steps: sum(-gradient * (after - before) for gradient, before, after in steps))
+    return [gain - min(g.min() for g in gains) for gain in gains]
 
 
 def rwalk(case, window=10, decay=0.9, epsilon=1e-3):
