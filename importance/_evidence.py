@@ -196,6 +196,14 @@ class Evidence:
         """Return what each weight multiplies, summed over the examples; see `engine.activations.flows`."""
         return self.once("flows", lambda: activations.flows(self.model, self.x, self.memory, self.chunk))
 
+    def products(self):
+        """Return the sums of products of inputs that meet in one output; see `engine.activations.products`."""
+        return self.once("products", lambda: activations.products(self.model, self.x, self.memory, self.chunk))
+
+    def views(self):
+        """Return each variable as matrices (inputs, outputs); see `engine.activations.views`."""
+        return activations.views(self.model, self.x)
+
     def trajectory(self, observe, gradients=True):
         """Return what was recorded while training: one {name: array} for each weight.
 

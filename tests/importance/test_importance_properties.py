@@ -89,6 +89,8 @@ BLIND = {
     "movement": "a weight that never moves stands above those whose moves raised the loss",
     "signal": "sees what flows into the unit, not what comes out",
     "wanda": "sees what flows into the unit, not what comes out",
+    "ria": "sees what flows into the unit, not what comes out",
+    "obs_layer": "sees what flows into the unit, not what comes out",
     "deletion": "weights out of the unit stand or fall with the next layer's units",
 }
 
@@ -122,7 +124,7 @@ def test_weights_of_a_dead_unit_score_lowest(name, with_dead_unit):
     into, out, rest = dead_parts(importance.load(name).score(*with_dead_unit, seed=0))
     if name not in BLIND:
         assert not into.any() and not out.any() and rest.any()
-    elif name in ("signal", "wanda"):
+    elif name in ("signal", "wanda", "ria", "obs_layer"):
         assert not out.any()
     elif name == "deletion":
         assert not into.any()

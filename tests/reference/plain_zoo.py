@@ -427,7 +427,7 @@ class Flow:
 
     def __init__(self, shape):
         self.absolute, self.square, self.output = np.zeros((3, *shape))
-        self.uses = 0
+        self.products, self.uses, self.layer = 0, 0, None  # of what two weights add to the same outputs
 
 
 def _flows(case):
@@ -443,16 +443,20 @@ def _flows(case):
             raise Unknown
         for variable in owned:
             flow, added = found[id(variable)], variable.name in ("bias", "beta")
+            flow.layer = layer
             units = math.prod(variable.shape) if added else _UNITS[type(layer)](layer)
             flow.uses += math.prod(outputs.shape) // units
             if added:
                 flow.square += math.prod(outputs.shape) // units
                 flow.output += _over_places(np.abs(_activated(calls, outputs)), variable.shape)
                 continue
+            columns = []
             for index in np.ndindex(*variable.shape):
                 multiplied = _alone(layer, variable, index, args, kwargs)
                 flow.absolute[index] += np.abs(multiplied).sum()
                 flow.square[index] += (multiplied**2).sum()
+                columns.append(multiplied.ravel())
+            flow.products = flow.products + np.stack(columns) @ np.stack(columns).T
     if not all(flow.uses for flow in found.values()):
         raise Unknown
     return [found[id(v)] for v in case.model.trainable_variables]
@@ -497,6 +501,55 @@ def signal(case):
 
 def wanda(case):
     return [np.abs(w) * np.sqrt(flow.square) for w, flow in zip(case.weights, case.flows, strict=True)]
+
+
+def obs_layer(case):
+    def of_variable(w, v, flow):
+        products = np.diag(flow.square.ravel()) if v.name in ("bias", "beta") else flow.products
+        dead = np.diag(products) == 0
+        products = products + np.diag(dead)
+        damped = products + 0.01 * np.mean(np.diag(products)) * np.eye(w.size)
+        cost = np.where(dead, 0, 1 / np.diag(np.linalg.inv(damped)))
+        return w.astype("float64") ** 2 * cost.reshape(w.shape)
+
+    every = zip(case.weights, case.model.trainable_variables, case.flows, strict=True)
+    return [of_variable(*each) for each in every]
+
+
+def ria(case):
+    def of_variable(w, v, flow):
+        w, sums = np.abs(w.astype("float64")), {}
+        for index in np.ndindex(*w.shape):
+            for key in _ends(flow.layer, v, index):
+                sums[key] = sums.get(key, 0) + w[index]
+        shares = np.zeros(w.shape)
+        for index in np.ndindex(*w.shape):
+            shares[index] = sum(w[index] / (sums[key] or 1) for key in _ends(flow.layer, v, index))
+        return shares * flow.square**0.25
+
+    every = zip(case.weights, case.model.trainable_variables, case.flows, strict=True)
+    return [of_variable(*each) for each in every]
+
+
+def _ends(layer, variable, index):
+    """Name the input and the output that a weight joins."""
+    if variable.name in ("bias", "beta"):
+        return ("in",), ("out", index)
+    if variable.name == "gamma":
+        return ("in", index), ("out", index)
+    if type(layer) in (layers.Dense, layers.Embedding):
+        return ("in", index[0]), ("out", index[1])
+    if type(layer) in (layers.DepthwiseConv1D, layers.DepthwiseConv2D):
+        return ("in", index[:-1]), ("out", index[-2:])
+    if type(layer) in (layers.Conv1D, layers.Conv2D, layers.Conv3D):
+        group = index[-1] // (layer.filters // layer.groups)
+        return ("in", index[:-1], group), ("out", index[-1])
+    if type(layer) is layers.EinsumDense:
+        source, rest = layer.equation.split(",")
+        kernel, target = rest.split("->")
+        letters = list(zip(kernel, index, strict=True))
+        return tuple((end, *(i for x, i in letters if x in part)) for end, part in (("in", source), ("out", target)))
+    raise Unknown
 
 
 # Comparing

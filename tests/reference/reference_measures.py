@@ -165,6 +165,41 @@ def wanda(case):
     ]
 
 
+def obs_layer(case):
+    def of_variable(w, part):
+        if w.ndim == 1:  # each weight alone in its output
+            products = np.diag(sum((a.astype("float64") ** 2).sum(axis=0) for a in part.inputs).ravel())
+        elif part.added:
+            products = np.diag(np.full(w.size, sum(len(a) for a in part.inputs)))
+        else:
+            rows = np.concatenate([a.reshape(len(a), -1) for a in part.inputs]).astype("float64")
+            products = rows.T @ rows
+        dead = np.diag(products) == 0
+        products = products + np.diag(dead)
+        damped = products + 0.01 * np.mean(np.diag(products)) * np.eye(len(products))
+        cost = np.where(dead, 0, 1 / np.diag(np.linalg.inv(damped)))
+        return (w.astype("float64").reshape(len(cost), -1) ** 2 * cost[:, None]).reshape(w.shape)
+
+    return [of_variable(w, part) for w, part in zip(case.weights, case.signals, strict=True)]
+
+
+def ria(case):
+    def of_variable(w, part, norm):
+        w = np.abs(w.astype("float64"))
+        if part.added:
+            shares = 1 + w / w.sum()
+        elif w.ndim == 1:
+            shares = np.full(w.shape, 2)
+        else:
+            outputs = tuple(axis for axis in range(w.ndim) if part.inputs[0].shape[axis + 1] == 1)
+            inputs = tuple(axis for axis in range(w.ndim) if axis not in outputs)
+            shares = w / w.sum(axis=inputs, keepdims=True) + w / w.sum(axis=outputs, keepdims=True)
+        return np.where(w > 0, shares, 0) * norm**0.5
+
+    norms = [np.sqrt(sum((a.astype("float64") ** 2).sum(axis=0) for a in part.inputs)) for part in case.signals]
+    return [of_variable(w, part, norm) for w, part, norm in zip(case.weights, case.signals, norms, strict=True)]
+
+
 def deletion(case):
     import aggregation
 
