@@ -16,6 +16,7 @@ import numpy as np
 PILOT = 500
 MARGIN = 0.01
 _OF_MARGIN, _OF_DIFFERENCE = 1 / 10, 1 / 20
+_REACHED = 0.9
 
 
 def influences(losses, thresholds, chance):
@@ -24,7 +25,8 @@ def influences(losses, thresholds, chance):
     Args:
         losses: float array (thresholds, examples). Those at threshold 0 come first.
         thresholds: float array (thresholds,), ascending from 0.
-        chance: float. The loss of guessing.
+        chance: float. The loss of guessing. Where the loss at threshold 1 is better by a tenth of the way or more, as
+            with weights that are rounded, that stands in for it, as in reports.
 
     Returns:
         area: float. Mean over thresholds, by trapezoids, of the share of the way to chance that is lost.
@@ -34,17 +36,19 @@ def influences(losses, thresholds, chance):
     """
     losses, thresholds = np.asarray(losses, "float64"), np.asarray(thresholds, "float64")
     means = losses.mean(axis=1)
-    way = chance - means[0]
+    measured = thresholds[-1] == 1 and means[-1] - means[0] < _REACHED * (chance - means[0])
+    way = (means[-1] if measured else chance) - means[0]
     if not way > 0:
         return np.nan, np.full(losses.shape[1], np.nan)
     lost = np.where(np.isnan(means), 1, (means - means[0]) / way)
     steps = np.diff(thresholds, prepend=thresholds[0]) + np.diff(thresholds, append=thresholds[-1])
     share = steps / steps.sum()
-    moved = np.where((lost > 0) & (lost < 1), share, 0)  # where the share is cut off, no example moves it
-    off = losses - means[:, None]
-    moved_by_loss = np.where(moved[:, None] > 0, moved[:, None] * off, 0).sum(axis=0) / way
-    moved_by_start = (moved * np.where(moved > 0, lost - 1, 0)).sum() / way * off[0]
-    return float((share * np.clip(lost, 0, 1)).sum()), moved_by_loss + moved_by_start
+    moving = (lost > 0) & (lost < 1)  # where the share is cut off, no example moves it
+    off, weight, lost_there = losses - means[:, None], share[moving], lost[moving]
+    moves = weight @ off[moving] + (weight @ (lost_there - 1)) * off[0]
+    if measured:
+        moves = moves - (weight @ lost_there) * off[-1]
+    return float(share @ np.clip(lost, 0, 1)), moves / way
 
 
 def needed(curves, every, networks):
