@@ -229,7 +229,7 @@ def forward(model, x):
     return outputs(model, [backend.read(v) for v in trainable], [backend.read(v) for v in others], x)
 
 
-unit_labels = units.labels
+unit_labels, output_labels, column_labels = units.labels, units.output_labels, units.column_labels
 
 
 def layer_labels(part):

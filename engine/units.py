@@ -32,6 +32,28 @@ def labels(part):
     return label(part)
 
 
+def output_labels(part):
+    """Label each weight with the output unit that it is an input of, as `labels` do, bias included.
+
+    Where there is no kernel, as in normalisations, and for a bias that several units share, there is none: these
+    weights of a layer are labelled alike, with -1.
+    """
+    if isinstance(part.layer, _WITHOUT_KERNELS):
+        return np.full(part.shape, -1)
+    return labels(part)
+
+
+def column_labels(part):
+    """Label each weight of a kernel with the one output that it is an input of; of other weights, return None.
+
+    The inputs of an output are its weights in the order of the kernel: rows, columns, channels. A recurrent unit has
+    several outputs, one for each gate.
+    """
+    if isinstance(part.layer, _WITHOUT_KERNELS) or not part.role.endswith("kernel"):
+        return None
+    return _LAST(part) if _kind(part.layer) in CELLS else labels(part)
+
+
 def mixes(operation):
     """Say whether weights make each output of an operation from many of its inputs; None if that is not known.
 
@@ -185,6 +207,10 @@ _CHANNELWISE = (
     layers.RMSNormalization, layers.Normalization, layers.PReLU, LayerScale,
 )  # fmt: skip
 """Layers that make each output channel of one input channel."""
+_WITHOUT_KERNELS = (
+    layers.BatchNormalization, layers.GroupNormalization, layers.LayerNormalization, layers.RMSNormalization,
+    layers.PReLU, LayerScale, layers.Attention, layers.AdditiveAttention,
+)  # fmt: skip
 _WRAPPERS = (
     layers.RNN, layers.StackedRNNCells, layers.Bidirectional, layers.TimeDistributed, layers.SpectralNormalization,
     layers.MultiHeadAttention, layers.GroupQueryAttention,

@@ -94,7 +94,8 @@ class GridSettings(Settings):
         measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all.
         levels: tuple of str. Files in `aggregation/`.
         reductions: tuple of str. How a group's importance comes from its members'.
-        scopes: tuple of str. "layer" and/or "model".
+        scopes: tuple of str. Within what ranks are compared: "layer", "output", "2:4" (any N:M), "model", "model:lamp",
+            "model:owl"; see `thresholding`.
         fill: str, or tuple of several. "noise", "zero", "initial", "mean" or "rounded:<bits>"; see
             `thresholding.replacements`.
         thresholds: tuple of float, ascending, from 0 to 1. A whole number n means n of them, evenly spaced.
@@ -138,7 +139,7 @@ class GridSettings(Settings):
         "measures": checks.optional(checks.several(a_measure)),
         "levels": checks.several(checks.text),
         "reductions": checks.several(checks.choice(*thresholding.REDUCTIONS)),
-        "scopes": checks.several(checks.choice(*thresholding.SCOPES)),
+        "scopes": checks.several(checks.Check("a scope", thresholding.check_scope)),
         "fill": _fills,
         "thresholds": _thresholds,
         "labels": tasks.LABELS,
@@ -191,6 +192,8 @@ class GridSettings(Settings):
         if self.network is None:
             check_names("task", (self.task,), [*tasks.names(), *([self.task] if tasks.is_of_arrays(self.task) else [])])
         check_names("level", self.levels, aggregation.names())
+        for scope in self.scopes:
+            thresholding.check_thresholds(scope, self.thresholds)
         if not self.records and watching(self.measures):
             raise ValueError(
                 f"Expected records=True, or no measures that need the training's record; received records=False with "
@@ -312,12 +315,13 @@ class Grid(Study):
         self._partitions = {
             (level, scope): thresholding.Partition(groups[level], self._model, scope, s.variables)
             for level in s.levels
-            for scope in thresholding.SCOPES  # the agreement of scores is told for both
+            for scope in dict.fromkeys((*thresholding.SCOPES, *s.scopes))
         }
         self._until = Until(self.chance)
         self.open(out, **self.chance, **self._source.about)
         folder = self.store.folder / "agreement"
-        self._agreement = Agreement(folder, self.store.name, s, self._partitions, self.store.schema)
+        of_scores = {at: made for at, made in self._partitions.items() if at[1] in thresholding.SCOPES}
+        self._agreement = Agreement(folder, self.store.name, s, of_scores, self.store.schema)
         self._tried_again, self._said = set(), set()
 
     def _new_evaluator(self):

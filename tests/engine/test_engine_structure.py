@@ -65,7 +65,8 @@ def test_the_same_model_is_described_alike_whenever_it_is_built():
 def test_variants():
     assert "magnitude" in variants.names("importance") and not any(n.startswith("_") for n in variants.names("tasks"))
     with pytest.raises(
-        ValueError, match=r"files in aggregation/ \(conv_filter, hidden_unit, layer, unit, weight\), received 'units'"
+        ValueError,
+        match=r"files in aggregation/ \(attention_head, .*, hidden_unit, layer, unit, weight\), received 'units'",
     ):
         variants.load("aggregation", "units", "LEVEL")
     with pytest.raises(ValueError, match=r"aggregation/unit\.py to define MEASURE"):

@@ -337,7 +337,7 @@ def test_a_rule_by_percentile_spares_whatever_ties_there(tied):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"scope": "layers"}, "Expected scope to be one of 'layer', 'model', received 'layers'"),
+        ({"scope": "layers"}, r"Expected scope to be one of 'layer', .*'model:owl', or blocks .*, received 'layers'"),
         ({"reduction": "median"}, "Expected reduction to be one of 'mean', .*'maximum', received 'median'"),
         ({"variables": "kernel"}, "Expected variables to be one of 'all', received 'kernel'"),
         (
