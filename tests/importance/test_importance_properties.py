@@ -91,6 +91,7 @@ BLIND = {
     "wanda": "sees what flows into the unit, not what comes out",
     "ria": "sees what flows into the unit, not what comes out",
     "obs_layer": "sees what flows into the unit, not what comes out",
+    "obs": "the damping stands for curvature where there is none",
     "deletion": "weights out of the unit stand or fall with the next layer's units",
 }
 
@@ -197,6 +198,27 @@ def test_replacements_that_do_not_fit(dense_case):
         importance.load("expected_rise").score(case.model, case.x, fill="noise")
     with pytest.raises(ValueError, match="needs labels"):
         importance.load("expected_rise", gradient=True).score(case.model, case.x)
+
+
+def test_obs_by_the_recursion_over_gradients(dense_case):
+    """v_k = F_(k-1)^-1 g_k; the diagonal is 1/d - sum_k v_k^2 / (m + g_k v_k)."""
+    case, damping = dense_case, 1e-3
+    found = importance.load("obs", damping=damping).score(case.model, case.x, case.y, seed=0)
+    every = [reference_measures.loss_gradient(case, n, case.y[n]) for n in range(len(case.x))]
+    for layer in (slice(0, 2), slice(2, 4), slice(4, 6)):
+        rows = [np.concatenate([g.ravel() for g in gradients[layer]]) for gradients in every]
+        inverse, diagonal = np.eye(len(rows[0])) / damping, np.full(len(rows[0]), 1 / damping)
+        for g in rows:
+            v = inverse @ g
+            diagonal -= v**2 / (len(rows) + g @ v)
+            inverse -= np.outer(v, v) / (len(rows) + g @ v)
+        w, score = (np.concatenate([a.ravel() for a in arrays[layer]]) for arrays in (case.weights, found))
+        np.testing.assert_allclose(score, w**2 / (2 * diagonal), rtol=1e-4)
+    few = [importance.load("obs", gradients=5).score(case.model, case.x, case.y, seed=seed) for seed in (0, 0, 1)]
+    assert same(few[0], few[1]) and not same(few[0], few[2])
+    strong = importance.load("obs", damping=1e6).score(case.model, case.x, case.y)
+    for s, w in zip(strong, case.weights, strict=True):  # the order of magnitude
+        np.testing.assert_allclose(s, 1e6 * w**2 / 2, rtol=1e-4)
 
 
 def test_fisher_sampled_approaches_fisher(dense_case):
@@ -470,6 +492,9 @@ def test_activations_of_an_unknown_layer():
     [
         ("fisher_sampled", {"draws": 0}),
         ("hessian", {"probes": 0}),
+        ("obs", {"gradients": 0}),
+        ("obs", {"damping": 0}),
+        ("obs_layer", {"damping": 0}),
         ("fisher_batched", {"batch_size": 0}),
         ("mas", {"outputs": "probabilities"}),
         ("deletion", {"fill": "nothing"}),

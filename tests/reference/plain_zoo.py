@@ -354,6 +354,10 @@ def expected_rise(case):
     return obd(case)  # with zeros for replacements
 
 
+def obs(case):
+    return plain.surgery(case.model, case.weights, [case.gradient(n) for n in range(len(case.xs))], 1e-5)
+
+
 def hessian(case, probes=PROBES):
     rng = np.random.default_rng(importance.draw_seed(SEED, f"hessian:probes={probes}"))
 

@@ -22,7 +22,7 @@ BELIEFS = OF_LABELS | {"fisher", "fisher_sampled", "fisher_argmax", "obd", "expe
 EXACT = frozenset({"fisher", "obd", "expected_rise", "lrp"})  # cost a pass for each place, or want one label
 ARGMAX = OF_LABELS | {"fisher_argmax"}  # mean nothing for a regression
 UNITS = frozenset({"deletion"})  # needs to know which weights make up a unit
-OF_LOSS = frozenset({"fisher_empirical", "fisher_batched", "taylor", "snip", "hessian", "deletion"})
+OF_LOSS = frozenset({"fisher_empirical", "fisher_batched", "taylor", "snip", "hessian", "deletion", "obs"})
 
 CLASSES = losses.SparseCategoricalCrossentropy(from_logits=True)
 
