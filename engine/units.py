@@ -59,11 +59,20 @@ def mixes(operation):
 
 
 def _kind(layer):
-    """Return the class of Keras that says what a layer's weights do, or None: a subclass may compute something else."""
+    """Return the class of Keras that says what a layer's weights do, or None."""
     cls: Any = type(layer)
     if (cls.__module__.partition(".")[0], cls.__name__) == ("keras_hub", "PositionEmbedding"):
         return layers.Embedding  # whose tokens are the places
-    return next((kind for kind in cls.__mro__ if kind in _UNITS and cls.call is kind.call), None)
+    return kind_among(layer, _UNITS)
+
+
+def kind_among(operation, known):
+    """Return the class among those that are known that says what an operation does, or None.
+
+    A subclass is of the kind of its parent unless it has a call of its own, and may compute something else.
+    """
+    cls: Any = type(operation)
+    return next((kind for kind in cls.__mro__ if kind in known and cls.call is kind.call), None)
 
 
 def _along(*axes):
@@ -151,7 +160,7 @@ _PLAIN = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-_CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, ConvLSTMCell)
+CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, ConvLSTMCell)
 CONVOLUTIONS = (*_PLAIN, *_TRANSPOSED, *_DEPTHWISE, *_SEPARABLE, ConvLSTMCell)
 _OF_KINDS = [
     ((layers.Dense, *_PLAIN), {"kernel": _LAST, "bias": _LAST}),
@@ -159,7 +168,7 @@ _OF_KINDS = [
     (_DEPTHWISE, {"kernel": _along(-2, -1), "bias": _LAST}),
     (_SEPARABLE, {"depthwise_kernel": _depthwise_first, "pointwise_kernel": _LAST, "bias": _LAST}),
     ((layers.EinsumDense,), {"kernel": _einsum_kernel, "bias": _einsum_bias}),
-    (_CELLS, {"kernel": _gates, "recurrent_kernel": _gates, "bias": _gates}),
+    (CELLS, {"kernel": _gates, "recurrent_kernel": _gates, "bias": _gates}),
     ((layers.Embedding,), {"embeddings": _LAST}),
     ((layers.ReversibleEmbedding,), {"embeddings": _used_in_one_way, "reverse_embeddings": _reverse_embeddings}),
     ((layers.BatchNormalization, layers.GroupNormalization), {"gamma": _LAST, "beta": _LAST}),

@@ -85,7 +85,7 @@ class Until:
     def _are_enough(self, settings, seeds, rows):
         where = {
             "measure": settings.measures, "level": settings.levels, "reduction": settings.reductions,
-            "scope": settings.scopes, "fill": (settings.fill,), "threshold": settings.thresholds,
+            "scope": settings.scopes, "fill": settings.fills, "threshold": settings.thresholds,
             "epoch": settings.checkpoints[-1:],
         }  # fmt: skip
         of = str(where)

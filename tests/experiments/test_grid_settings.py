@@ -35,7 +35,13 @@ def settings(**changed):
         ({"levels": ["units"]}, ", ".join(aggregation.names()), "'units'"),
         ({"levels": "unit"}, "levels to be a list", "received 'unit'. Write ['unit']"),
         ({"levels": []}, "levels to be a list of at least one", "received []"),
-        ({"fill": "zeros"}, "fill to be one of 'noise', 'zero', 'initial'", "received 'zeros'"),
+        ({"fill": "zeros"}, "fill to be one of 'noise', 'zero', 'initial', 'mean'", "received 'zeros'"),
+        ({"fill": ["zero", "zero"]}, "fill to be a list of at least one, each once", "received ['zero', 'zero']"),
+        ({"fill": 3}, "fill to be a list", "received 3. Write [3]"),
+        ({"fill": "rounded"}, "'rounded:<bits>'", "received 'rounded'. Say how many bits: 'rounded:2'"),
+        ({"fill": "rounded:1"}, "the bits of fill to be a whole number of at least 2 and at most 32", "received 1"),
+        ({"fill": ["noise", "rounded:33"]}, "bits of fill to be a whole number of at least 2", "received 33"),
+        ({"network": "w1", "fill": ["zero", "initial"]}, "a fill such as", 'received "initial"'),
         ({"scopes": ["net"]}, "scopes to be one of 'layer', 'model'", "received 'net'"),
         ({"scopes": "layer"}, "scopes to be a list", "received 'layer'"),
         ({"reductions": ["median"]}, "one of 'mean', 'sum', 'minimum', 'maximum'", "received 'median'"),
@@ -150,6 +156,13 @@ def test_a_setting_at_its_default_is_no_part_of_the_name(monkeypatch):
             GridSettings, "as_dict", lambda self, absent=absent: {k: v for k, v in as_dict(self).items() if k != absent}
         )
         assert settings().name == name, absent
+
+
+def test_fills_are_an_axis_and_one_alone_is_what_it_was():
+    assert settings(fill=["zero"]) == settings(fill="zero") and settings(fill="zero").fills == ("zero",)
+    assert settings(fill=["zero", "rounded:02"]).fills == ("zero", "rounded:2")
+    assert settings(fill=["zero", "rounded:2"]).name == settings().name
+    assert settings(fill=["zero"]).first_name == settings(fill="zero").first_name
 
 
 def test_options_of_measures_and_numbers_in_other_types_have_one_spelling():
