@@ -83,8 +83,15 @@ ENTRIES = {}
 SAME = object()
 
 
-def entry(x, y, loss=CLASSES, told=SAME, refused=frozenset(), refusable=frozenset(), rounding=2**-23, quick=False):
-    """Enter a function that makes a network; `x` and `y` are callables `draw(rng)`, or lists or dicts of them."""
+def entry(
+    x, y, loss=CLASSES, told=SAME, refused=frozenset(), refusable=frozenset(), rounding=2**-23, quick=False,
+    normalised=False,
+):  # fmt: skip
+    """Enter a function that makes a network; `x` and `y` are callables `draw(rng)`, or lists or dicts of them.
+
+    `normalised`: bool. Whether a BatchNormalization stands behind a layer.
+    """
+    refused = refused | (frozenset() if normalised else {"bn_scale"})
 
     def enter(make):
         name = make.__name__
