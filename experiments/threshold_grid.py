@@ -91,7 +91,8 @@ class GridSettings(Settings):
         task: str. A file in `tasks/`; with a network that was trained elsewhere, also the name of the examples.
         model: str. A name among the task's models, or "custom-<hash>" for a model of the user's; or the name of a
             network that was trained elsewhere.
-        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all.
+        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all that
+            are for most networks.
         levels: tuple of str. Files in `aggregation/`.
         reductions: tuple of str. How a group's importance comes from its members'.
         scopes: tuple of str. Within what ranks are compared: "layer", "output", "2:4" (any N:M), "model", "model:lamp",
@@ -186,8 +187,9 @@ class GridSettings(Settings):
         super().__post_init__()
         put = object.__setattr__
         if self.measures is None:
-            watch = [] if self.records else watching(importance.names())
-            put(self, "measures", tuple(name for name in importance.names() if name not in watch))
+            every = importance.general()
+            watch = [] if self.records else watching(every)
+            put(self, "measures", tuple(name for name in every if name not in watch))
         put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
         if self.network is None:
             check_names("task", (self.task,), [*tasks.names(), *([self.task] if tasks.is_of_arrays(self.task) else [])])

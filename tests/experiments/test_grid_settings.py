@@ -27,7 +27,7 @@ def settings(**changed):
             "the measure 'mas' has (outputs)",
             "received output. Did you mean 'outputs'?",
         ),
-        ({"measures": ["magnitude:power=2"]}, "'magnitude' has (it has none)", "received power"),
+        ({"measures": ["uniform:power=2"]}, "'uniform' has (it has none)", "received power"),
         ({"measures": ["mas:logits"]}, "'name:option=value,option=value'", "received 'logits'"),
         ({"measures": "magnitude"}, "measures to be a list", "received 'magnitude'. Write ['magnitude']"),
         ({"measures": []}, "measures to be a list of at least one, each once", "received []"),
@@ -193,4 +193,5 @@ def test_twenty_one_thresholds_are_steps_of_a_twentieth():
 
 
 def test_all_measures_unless_some_are_named():
-    assert list(settings(measures=None).measures) == importance.names()
+    every = list(settings(measures=None).measures)
+    assert every == importance.general() and set(importance.names()) - set(every) == {"bn_scale"}  # for few networks
