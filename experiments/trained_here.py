@@ -126,7 +126,7 @@ class TrainedHere:
 
     def _needs(self, measures):
         """Return the records that some measures need, as `networks.recorded` gives them."""
-        needing = {measure.partition(":")[0] for measure in watching(measures)}
+        needing = {networks.record_of(measure) for measure in watching(measures)}
         return {measure: digest for measure, digest in self._recorded.items() if measure in needing}
 
     def _train(self, state, epochs):

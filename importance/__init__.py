@@ -55,7 +55,8 @@ class LoadedMeasure(NamedTuple):
             x: float array (examples, ...), for measures that need inputs.
             y: array (examples, ...), labels or targets, for measures that need them.
             seed: int. Every draw of the measure derives from it.
-            **kwargs: as for `Evidence`: `loss`, `examples`, `memory`, `optimizer`, `groups`.
+            **kwargs: as for `Evidence`: `loss`, `examples`, `memory`, `optimizer`, `groups`, `fill`,
+                `replacements`.
 
         Returns:
             list of float32 arrays like `model.trainable_variables`, finite unless the model is not, >= 0.

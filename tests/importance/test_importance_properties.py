@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import plain
 import pytest
+import reference_measures
 from keras import layers
 from scipy import stats
 
@@ -85,8 +86,11 @@ BLIND = {
     "inverse_magnitude": "looks at the weight alone",
     "sign_stability": "a weight that never moves keeps its sign",
     "weight_stability": "a weight that never moves is stable",
+    "movement": "a weight that never moves stands above those whose moves raised the loss",
     "signal": "sees what flows into the unit, not what comes out",
     "wanda": "sees what flows into the unit, not what comes out",
+    "ria": "sees what flows into the unit, not what comes out",
+    "obs_layer": "sees what flows into the unit, not what comes out",
     "deletion": "weights out of the unit stand or fall with the next layer's units",
 }
 
@@ -120,7 +124,7 @@ def test_weights_of_a_dead_unit_score_lowest(name, with_dead_unit):
     into, out, rest = dead_parts(importance.load(name).score(*with_dead_unit, seed=0))
     if name not in BLIND:
         assert not into.any() and not out.any() and rest.any()
-    elif name in ("signal", "wanda"):
+    elif name in ("signal", "wanda", "ria", "obs_layer"):
         assert not out.any()
     elif name == "deletion":
         assert not into.any()
@@ -141,7 +145,7 @@ def rescaled(model, c):
     return other
 
 
-UNCHANGED = {"obd", "taylor", "snip", "deletion"}
+UNCHANGED = {"obd", "expected_rise", "taylor", "lrp", "snip", "deletion"}
 
 
 @pytest.mark.parametrize("name", sorted(set(DATA_DRIVEN) | {"magnitude", "inverse_magnitude"}))
@@ -166,6 +170,33 @@ def test_obd_is_half_of_fisher_times_the_squared_weight(case):
     scores = importance.score(["obd", "fisher"], case.model, case.x)
     for obd, fisher, w in zip(scores["obd"], scores["fisher"], case.weights, strict=True):
         np.testing.assert_allclose(obd, 0.5 * fisher * w**2, rtol=1e-6)
+
+
+def test_expected_rise_is_of_what_replaces_the_weight(case):
+    rng, of = np.random.default_rng(0), {"seed": reference_measures.SEED}
+    drawn = [rng.standard_normal(w.shape).astype("float32") for w in case.weights]
+    for gradient in (False, True):
+        found = importance.load("expected_rise", gradient=gradient).score(
+            case.model, case.x, case.y, replacements=drawn, **of
+        )
+        expected = reference_measures.expected_rise(case, drawn, gradient)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * max(float(b.max()), 1e-3))
+    assert importance.load("expected_rise").definition.of_fill and not importance.load("obd").definition.of_fill
+    zero = importance.load("expected_rise").score(case.model, case.x, fill="zero")
+    assert same(zero, importance.load("obd").score(case.model, case.x))
+    kept = importance.load("expected_rise").score(case.model, case.x, replacements=case.weights)
+    assert not any(s.any() for s in kept)
+
+
+def test_replacements_that_do_not_fit(dense_case):
+    case = dense_case
+    with pytest.raises(ValueError, match=r"Expected replacements with the shapes .* received \[\(6,\)"):
+        importance.load("expected_rise").score(case.model, case.x, replacements=case.weights[1:])
+    with pytest.raises(ValueError, match=r"the fill 'zero', received 'noise'.*replacements="):
+        importance.load("expected_rise").score(case.model, case.x, fill="noise")
+    with pytest.raises(ValueError, match="needs labels"):
+        importance.load("expected_rise", gradient=True).score(case.model, case.x)
 
 
 def test_fisher_sampled_approaches_fisher(dense_case):
