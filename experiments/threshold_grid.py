@@ -5,6 +5,7 @@ replaces those that rank below it, and one row says what the validation loss bec
 each seed (`experiments.trained_here`), or were trained elsewhere (`experiments.given`).
 """
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -690,12 +691,13 @@ class Grid(Study):
 
     def _scores_of(self, x, y, examples, seed, wanted):
         scores, failed = {}, {}
+        shared = Evidence(
+            self._model, x, y, seed=seed, loss=self._loss, examples=examples, optimizer=self._source.optimizer
+        )
         for fill in dict.fromkeys(scoring.fill for scoring in wanted):
-            given = {} if fill is None else {"replacements": self._replacements(seed, fill)}
-            evidence = Evidence(
-                self._model, x, y, seed=seed, loss=self._loss, examples=examples, optimizer=self._source.optimizer,
-                **given,
-            )  # fmt: skip
+            evidence = copy.copy(shared)  # with the same passes over the examples
+            if fill is not None:
+                evidence.replacements = self._replacements(seed, fill)
             for scoring in sorted((of for of in wanted if of.fill == fill), key=lambda of: of.measure):
                 measure = importance.load(scoring.measure)
                 found, reason = unfit.attempt(lambda m=measure, e=evidence: m.score_from(e), self._model)
@@ -874,7 +876,7 @@ def _scoring(curve):
 
 @functools.cache  # a file is read at each load
 def _looks_at_fill(measure):
-    return getattr(importance.load(measure).definition, "of_fill", False)
+    return importance.load(measure).definition.of_fill
 
 
 def _check_alike(name, task, source):
