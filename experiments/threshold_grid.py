@@ -5,12 +5,13 @@ replaces those that rank below it, and one row says what the validation loss bec
 each seed (`experiments.trained_here`), or were trained elsewhere (`experiments.given`).
 """
 
+import copy
 import dataclasses
 import difflib
 import functools
 import hashlib
 import inspect
-import itertools
+import re
 import time
 import warnings
 from typing import NamedTuple
@@ -49,6 +50,7 @@ class _Curve(NamedTuple):
     reduction: str
     scope: str
     fill: str
+    calibration: str | None = None  # one for all, which the settings say
 
 
 class _Scoring(NamedTuple):
@@ -56,6 +58,7 @@ class _Scoring(NamedTuple):
 
     measure: str
     fill: str | None = None
+    calibration: str | None = None
 
 
 _OF_TRAINING = (
@@ -80,6 +83,19 @@ _FRACTIONS = checks.several(checks.Check("fractions of the weights, from 0 to 1"
 def _fills(name, given):
     found = checks.several(thresholding.A_FILL)(name, [given] if isinstance(given, str) else given)
     return found[0] if len(found) == 1 else found
+
+
+def _calibration(name, value):
+    said = re.fullmatch("([a-z0-9_]+)(?::([0-9]{1,9}))?", value) if isinstance(value, str) else None
+    if not said:
+        raise checks.Unfit
+    check_names(f"set of {name}", [said[1]], ["training", "validation", *tasks.names()])
+    return said[1] if said[2] is None else f"{said[1]}:{checks.whole()(f'the examples of {name}', int(said[2]))}"
+
+
+_A_CALIBRATION = checks.Check(
+    "'training', 'validation' or a task, with how many examples if not all, as in 'training:5000'", _calibration
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +127,10 @@ class GridSettings(Settings):
         variables: "all" or tuple of str. Roles of the variables that take part: "kernel", "bias", "gamma", "beta".
         examples: int or None. Training examples that measures look at; None: all.
         scored_on: str. "training", or "validation" for the protocol that scores on the examples that are evaluated.
+        calibrations: tuple of str or None. From which examples scores come, if several are compared: "training",
+            "validation" or another task, whose training examples are taken, each with how many of them if not all:
+            "training:5000", "fashion_mnist:500". Rows have the column `calibration` then, and these stand for
+            `examples` and `scored_on`. None: all scores come from what these two say, and there is no such column.
         evaluated: int, "auto" or None. Validation examples that losses are measured on, the first ones; None: all.
             "auto": as many as the first network shows to be enough for the ordering, drawn by the seed; see
             `experiments.enough`.
@@ -132,9 +152,10 @@ class GridSettings(Settings):
     VARIED = frozenset(
         {
             "measures", "levels", "reductions", "scopes", "fill", "thresholds", "epochs", "every", "seeds", "records",
-            "until", "limit",
+            "until", "limit", "calibrations",
         }
     )  # fmt: skip
+    WITH_A_COLUMN = frozenset({"calibrations"})
     FIRST_VARIED = frozenset({"seeds", "until", "limit"})
     CHECKS = Settings.CHECKS | {
         "measures": checks.optional(checks.several(a_measure)),
@@ -148,6 +169,7 @@ class GridSettings(Settings):
         "variables": checks.either("all", checks.several(checks.text)),
         "scored_on": checks.choice("training", "validation"),
         "evaluated": checks.either("auto", checks.optional(checks.whole())),
+        "calibrations": checks.optional(checks.several(_A_CALIBRATION)),
         "folds": checks.optional(checks.whole(2)),
         "until": checks.optional(checks.choice(*UNTIL)),
         "limit": checks.whole(1),
@@ -182,6 +204,7 @@ class GridSettings(Settings):
     folds: int | None = None
     until: str | None = None
     limit: int = LIMIT
+    calibrations: tuple | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -211,11 +234,23 @@ class GridSettings(Settings):
                 f"Expected a limit of at least the {len(self.seeds)} seeds that are asked for, received {self.limit}. "
                 "Raise it, or ask for fewer seeds."
             )
-        if self.evaluated == "auto" and (self.network is not None or self.scored_on == "validation"):
-            there = "a network that was trained elsewhere" if self.network else 'scored_on="validation"'
+        on_those = "validation" in {self.scored_on, *(name.partition(":")[0] for name in self.calibrations or ())}
+        if self.evaluated == "auto" and (self.network is not None or on_those):
+            there = "a network that was trained elsewhere" if self.network else "scores from validation examples"
             raise ValueError(
                 f'Expected a number of examples or None for evaluated with {there}, received "auto", which needs '
                 "networks that are trained here and scored on other examples. Give the number."
+            )
+        if self.calibrations and (self.scored_on, self.examples) != (GridSettings.scored_on, GridSettings.examples):
+            raise ValueError(
+                "Expected the examples that scores come from in calibrations alone, received "
+                f"scored_on={self.scored_on!r} and examples={self.examples!r} beside it. Leave these two out."
+            )
+        others = [name for name in self.calibrations or () if name.partition(":")[0] not in ("training", "validation")]
+        if self.network is not None and others:
+            raise ValueError(
+                f'Expected calibrations on "training" or "validation" examples, received {", ".join(others)}: other '
+                "tasks' examples are only for networks that are trained here."
             )
         if self.network is not None and "initial" in self.fills:
             raise ValueError(
@@ -307,6 +342,10 @@ class Grid(Study):
             )
             self._source = self._take(network, task, given, settings)
             self.COLUMNS = [*COLUMNS[:-1], "fold", COLUMNS[-1]]
+        if self.settings.calibrations:
+            self.KEY = [*KEY[:-1], "calibration", KEY[-1]]
+            place = self.COLUMNS.index("threshold")
+            self.COLUMNS = [*self.COLUMNS[:place], "calibration", *self.COLUMNS[place:]]
         self._source.tell = self.begun
         self._model, self._loss, self.chance = self._source.model, self._source.loss, self._source.chance
         if network is not None and settings.get("measures") is None:
@@ -324,7 +363,9 @@ class Grid(Study):
         folder = self.store.folder / "agreement"
         of_scores = {at: made for at, made in self._partitions.items() if at[1] in thresholding.SCOPES}
         self._agreement = Agreement(folder, self.store.name, s, of_scores, self.store.schema)
-        self._tried_again, self._said = set(), set()
+        self._tried_again, self._said, self._others = set(), set(), {}
+        for calibration in s.calibrations or ():
+            self._examples(s.seeds[0], calibration)  # or it says what does not fit
 
     def _new_evaluator(self):
         """Return what evaluates the model; of one that jobs share, that of the earlier ones."""
@@ -455,7 +496,7 @@ class Grid(Study):
         for seed in seeds:
             runs = found[f"seed-{seed}"]
             for epoch in sorted(set(s.checkpoints) - {epoch for (_, epoch), _ in runs}):
-                measures = _compared(s.measures) - unscored.get((str(seed), str(epoch)), set())
+                measures = self._compared(s.measures) - unscored.get((str(seed), str(epoch)), set())
                 if self._agreement.complete(seed, epoch, measures) or (seed, epoch) in self._tried_again:
                     continue
                 kept = not self._source.untrained({seed: [epoch]}, measures)
@@ -465,6 +506,10 @@ class Grid(Study):
         self._say(lost, "is computed again")
         self._say(gone, "stays missing, for these networks are not kept; removing their rows has them trained again")
         return found
+
+    def _compared(self, measures):
+        """Return the measures whose scores are compared: those that are of the network alone, and one for each."""
+        return {m for m in measures if not _looks_at_fill(m)} if not self.settings.calibrations else set()
 
     def _unscored(self):
         """Return the measures that could not score a network: {(seed, epoch): set}, of str."""
@@ -502,8 +547,9 @@ class Grid(Study):
             return {}
         seed = self.settings.seeds[0]
         self._source.ready()
-        wanted = {_scoring(measure, self.settings.fills[0]) for measure in measures}
-        _, failed = self._scores_of(*self._source.few, seed, wanted)
+        fill, (calibration, *_) = self.settings.fills[0], self.settings.calibrations or (None,)
+        wanted = {_scoring(_Curve(measure, "", "", "", fill, calibration)) for measure in measures}
+        _, failed = self._scores_of(*self._source.few, None, seed, wanted)
         if failed:
             _, failed = self._scores(seed, set(failed))
         return dict.fromkeys(measures) | {scoring.measure: reason for scoring, reason in failed.items()}
@@ -544,9 +590,10 @@ class Grid(Study):
                 for reduction in s.reductions:
                     for measure in s.measures:
                         for fill in s.fills:
-                            curve = _Curve(measure, level, reduction, scope, fill)._asdict()
-                            for threshold in s.thresholds:
-                                yield {"seed": seed, "epoch": epoch, **curve, "threshold": threshold}
+                            for calibration in s.calibrations or (None,):
+                                curve = _Curve(measure, level, reduction, scope, fill, calibration)._asdict()
+                                for threshold in s.thresholds:
+                                    yield {"seed": seed, "epoch": epoch, **curve, "threshold": threshold}
 
     def _find_enough(self):
         """Say on how many examples networks are evaluated: as the settings file or rows say, or a first look shows."""
@@ -569,16 +616,21 @@ class Grid(Study):
             source.reach(epoch, s.measures)
         self.begun(f"seed {seed}, how many examples are enough")
         evaluator = evaluation.Evaluator(self._model, self._loss, *source.evaluated)
-        scores, _ = self._scores(seed, {_scoring(measure, fill) for measure in s.measures for fill in s.fills})
+        curves = {}
+        for cell in self._cells(seed, s.checkpoints[-1]):
+            curve = _Curve(**{name: cell[name] for name in _Curve._fields})
+            curves.setdefault(curve._replace(measure=None), {})[curve.measure] = curve
+        scores, _ = self._scores(seed, {_scoring(curve) for compared in curves.values() for curve in compared.values()})
         found, thresholds = 1, np.union1d(0, s.thresholds)
-        for level, reduction, scope, fill in itertools.product(s.levels, s.reductions, s.scopes, s.fills):
-            new, curves = evaluator.place(self._replacements(seed, fill)), []
-            for importances in (scores[wanted] for m in s.measures if (wanted := _scoring(m, fill)) in scores):
-                if training.finite(importances):
-                    ranks = self._partitions[level, scope].rank(importances, reduction, seed).ranks
+        for where, compared in curves.items():
+            new, moves = evaluator.place(self._replacements(seed, where.fill)), []
+            for curve in compared.values():
+                importances = scores.get(_scoring(curve))
+                if importances is not None and training.finite(importances):
+                    ranks = self._partitions[curve.level, curve.scope].rank(importances, curve.reduction, seed).ranks
                     losses_at = evaluator.losses(evaluator.place(ranks), new, thresholds)
-                    curves.append(enough.influences(losses_at, thresholds, self.chance["chance_loss"]))
-            found = max(found, enough.needed(curves, source.to_evaluate, len(s.seeds)))
+                    moves.append(enough.influences(losses_at, thresholds, self.chance["chance_loss"]))
+            found = max(found, enough.needed(moves, source.to_evaluate, len(s.seeds)))
         return found
 
     def _trial(self, seed, by_epoch):
@@ -588,7 +640,7 @@ class Grid(Study):
         self._check_rows("network", source.identity, seed=seed)
         for epoch, missing in by_epoch.items():
             together = self._measures_together(seed, epoch)
-            wanted = {_scoring(curve.measure, curve.fill) for curve in missing}
+            wanted = set(map(_scoring, missing))
             wanted |= {_Scoring(measure) for measure in self._agreement.missing(seed, epoch, together)}
             with self.timed("training"):
                 weights = source.reach(epoch, {scoring.measure for scoring in wanted})
@@ -608,11 +660,11 @@ class Grid(Study):
             dict from (level, reduction) to a set of str.
         """
         s = self.settings
-        asked = _compared(s.measures)
+        asked = self._compared(s.measures)
         found = {(level, reduction): set(asked) for level in s.levels for reduction in s.reductions}
         rows = self.store.rows(seed=seed, epoch=epoch)
         for measure, *where in {(row["measure"], row["level"], row["reduction"]) for row in rows}:
-            if tuple(where) in found and _can_be_asked(measure, s.records) and _compared([measure]):
+            if tuple(where) in found and _can_be_asked(measure, s.records) and self._compared([measure]):
                 found[tuple(where)].add(measure)
         return found
 
@@ -637,8 +689,8 @@ class Grid(Study):
             scores, failed = self._scores(seed, wanted)
             of_measures = {scoring.measure: found for scoring, found in scores.items() if scoring.fill is None}
             self._agreement.append(seed, epoch, of_measures, together)
-        asked = {_scoring(curve.measure, curve.fill) for curve in missing}
-        for measure, reason in sorted({(scoring.measure, failed[scoring]) for scoring in asked & set(failed)}):
+        unfitting = {(scoring.measure, failed[scoring]) for scoring in set(map(_scoring, missing)) & set(failed)}
+        for measure, reason in sorted(unfitting):
             unfit.warn(measure, reason)
         fills = {
             fill: self._evaluator.place(self._replacements(seed, fill)) for fill in {curve.fill for curve in missing}
@@ -650,7 +702,7 @@ class Grid(Study):
                 "run": self.store.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch,
                 **curve._asdict(), "examples": self._evaluator.examples, **of,
             }  # fmt: skip
-            scoring = _scoring(curve.measure, curve.fill)
+            scoring = _scoring(curve)
             if scoring in failed:
                 results = [_failed(threshold, failed[scoring]) for threshold in thresholds]
             else:
@@ -665,18 +717,46 @@ class Grid(Study):
 
     def _scores(self, seed, wanted):
         """Return {scoring: importances}, and {scoring: reason} of those that cannot score this network."""
-        where = self._source.scored if self.settings.scored_on == "training" else self._source.evaluated
-        return self._scores_of(*where, seed, wanted)
-
-    def _scores_of(self, x, y, seed, wanted):
         scores, failed = {}, {}
-        for fill in sorted({scoring.fill for scoring in wanted}, key=str):
-            given = {} if fill is None else {"replacements": self._replacements(seed, fill)}
-            evidence = Evidence(
-                self._model, x, y, seed=seed, loss=self._loss, examples=self.settings.examples,
-                optimizer=self._source.optimizer, **given,
-            )  # fmt: skip
-            for scoring in sorted(scoring for scoring in wanted if scoring.fill == fill):
+        for calibration in dict.fromkeys(scoring.calibration for scoring in wanted):
+            here = {scoring for scoring in wanted if scoring.calibration == calibration}
+            for found, these in zip(
+                (scores, failed), self._scores_of(*self._examples(seed, calibration), seed, here), strict=True
+            ):
+                found |= these
+        return scores, failed
+
+    def _examples(self, seed, calibration):
+        """Return what scores come from: x, y and how many of these examples, None for all."""
+        s = self.settings
+        name, _, count = (calibration or f"{s.scored_on}:{s.examples or ''}").partition(":")
+        if name == "training":
+            x, y = self._source.scored
+        elif name == "validation":
+            x, y = self._source.evaluated
+        else:
+            x, y = self._of_another_task(name, seed)
+        return x, y, int(count) if count else None
+
+    def _of_another_task(self, name, seed):
+        if self._others.get(name, (None,))[0] != seed:
+            task = tasks.load(name, seed=seed)
+            self.store.check_data({name: task.digest})
+            self._about["data_sha256"] |= {name: task.digest}
+            _check_alike(name, task, self._source)
+            self._others[name] = seed, task.x_train, task.y_train
+        return self._others[name][1:]
+
+    def _scores_of(self, x, y, examples, seed, wanted):
+        scores, failed = {}, {}
+        shared = Evidence(
+            self._model, x, y, seed=seed, loss=self._loss, examples=examples, optimizer=self._source.optimizer
+        )
+        for fill in dict.fromkeys(scoring.fill for scoring in wanted):
+            evidence = copy.copy(shared)  # with the same passes over the examples
+            if fill is not None:
+                evidence.replacements = self._replacements(seed, fill)
+            for scoring in sorted((of for of in wanted if of.fill == fill), key=lambda of: of.measure):
                 measure = importance.load(scoring.measure)
                 found, reason = unfit.attempt(lambda m=measure, e=evidence: m.score_from(e), self._model)
                 (scores if reason is None else failed)[scoring] = found if reason is None else reason
@@ -734,7 +814,7 @@ class Grid(Study):
                     rankings[where] = partition.rank(scores, curve.reduction)
                 ranking = rankings[where]
                 found = _cell_keys(ranking, ranking.replaced(thresholds), partition.participating)
-                keys |= {(key, curve.fill) if key[0] in _ENDS else (key, curve.measure, curve.fill) for key in found}
+                keys |= {(key, curve.fill) if key[0] in _ENDS else (key, curve[0], *curve[4:]) for key in found}
             total += len(keys)
         return total
 
@@ -751,7 +831,7 @@ class Grid(Study):
         tried = np.full(len(s.thresholds), np.nan)
         some = 10 if self._evaluator.sweeps(len(tried)) else 1
         tried[:some] = np.linspace(0.5, 0.6, some)
-        wanted = {_scoring(measure, fill) for measure in s.measures for fill in s.fills}
+        wanted = {_scoring(_Curve(**{name: cell[name] for name in _Curve._fields})) for cell in self._cells(seed, 0)}
         score = second_time(lambda: self._scores(seed, wanted))
         cell = second_time(lambda: self._evaluator(ranks, fill, tried)) / some
         if s.evaluated == "auto" and self._source.enough is None:  # nobody knows yet that all are not needed
@@ -851,19 +931,25 @@ def _by_curve(cells):
     return found
 
 
-def _scoring(measure, fill):
-    """Say what decides a measure's scores where weights are replaced in a way."""
-    return _Scoring(measure, fill if _looks_at_fill(measure) else None)
+def _scoring(curve):
+    """Say what decides the scores that a curve is ranked by."""
+    return _Scoring(curve.measure, curve.fill if _looks_at_fill(curve.measure) else None, curve.calibration)
 
 
 @functools.cache  # a file is read at each load
 def _looks_at_fill(measure):
-    return getattr(importance.load(measure).definition, "of_fill", False)
+    return importance.load(measure).definition.of_fill
 
 
-def _compared(measures):
-    """Return the measures whose scores are of the network alone: only these are the same whatever replaces weights."""
-    return {measure for measure in measures if not _looks_at_fill(measure)}
+def _check_alike(name, task, source):
+    """Raise ValueError unless a task's examples could be those that a network is scored by."""
+    (x, y), classes = source.scored, source.about["classes"]
+    wrong = task.x_train.shape[1:] != x.shape[1:] or task.y_train.shape[1:] != y.shape[1:]
+    if wrong or (task.classes is None) != (classes is None) or (classes and task.classes > classes):
+        raise ValueError(
+            f"Expected a calibration on inputs of shape {x.shape[1:]} with {classes or 'no'} classes, as the network "
+            f"has, received {name!r} with {task.x_train.shape[1:]} and {task.classes or 'no'} classes. Name another."
+        )
 
 
 def _failed(threshold, reason):

@@ -54,6 +54,7 @@ class TrainedHere:
         )  # fmt: skip
         self.model, self.optimizer, self._start = shared.kept((identity, "grid"), lambda: self._compiled(model))
         training.assign(training.model_variables(self.model), training.values(training.model_variables(model)))
+        self.initial = training.values(self.model.trainable_variables)
         self._take(first, settings.seeds[0])
         accuracy = None if first.classes is None else 1 / first.classes
         self.chance = {"chance_loss": first.chance_loss, "chance_accuracy": accuracy}

@@ -240,6 +240,8 @@ class Store:
             grown = {name: before[name] for name in ("until", "evaluated_examples") if name in before}
             about = {"schema": SCHEMA, **grown, **self._about, "key": self._key, "asked": self._asked, **first}
             about["provenance"] = made_by
+            if "data_sha256" in about:  # what other data earlier rows come from stays known
+                about["data_sha256"] = before.get("data_sha256", {}) | about["data_sha256"]
             if "measures_sha256" in about:
                 # Of a measure that has rows and no digest, nobody knows by which file they were computed.
                 there, known = self._measures(), about["measures_sha256"]

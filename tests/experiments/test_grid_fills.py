@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from grid_runs import linear, run, same
 
+import importance
 import tasks
+import thresholding
 from engine import losses
 from experiments import threshold_grid
 
@@ -53,3 +55,26 @@ def test_each_fill_counts_in_the_estimate(tmp_path):
         for fill in ("zero", ["zero", "rounded:2"])
     )
     assert (two.asked, two.distinct) == (2 * one.asked, 2 * one.distinct)
+
+
+def test_a_measure_that_looks_at_the_fill_is_scored_once_for_each(tmp_path):
+    grid = threshold_grid.Grid(
+        out=tmp_path, task="iris", model=linear, measures=["expected_rise", "obd"], levels=["weight"], epochs=1,
+        thresholds=13, fill=["zero", "rounded:2"], examples=None,
+    )  # fmt: skip
+    frame = grid.run(progress=False)
+    model, task = grid._model, tasks.load("iris")
+    for fill in ("zero", "rounded:2"):
+        weights = [v.numpy() for v in model.trainable_variables]
+        new = thresholding.replacements(weights, fill, model=model)
+        expected = importance.load("expected_rise").score(
+            model, task.x_train, task.y_train, loss=task.loss, examples=None, replacements=new
+        )
+        scoring = threshold_grid._Scoring("expected_rise", fill)
+        found = grid._scores(0, {scoring})[0][scoring]
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
+    losses = {key: part["validation_loss"].tolist() for key, part in frame.groupby(["measure", "fill"])}
+    assert losses["expected_rise", "zero"] == losses["obd", "zero"]  # half of F (w - 0)^2 is what obd is
+    assert losses["expected_rise", "rounded:2"] != losses["obd", "rounded:2"]
+    assert not list((tmp_path / "agreement").glob("*.csv"))

@@ -37,6 +37,13 @@ def settings(**changed):
         ({"levels": []}, "levels to be a list of at least one", "received []"),
         ({"fill": "zeros"}, "fill to be one of 'noise', 'zero', 'initial', 'mean'", "received 'zeros'"),
         ({"fill": ["zero", "zero"]}, "fill to be a list of at least one, each once", "received ['zero', 'zero']"),
+        ({"calibrations": "training"}, "calibrations to be a list", "received 'training'. Write ['training']"),
+        ({"calibrations": ["test"]}, "each set of calibrations to be one of training, validation, ", "received 'test'"),
+        ({"calibrations": ["training:0"]}, "examples of calibrations to be a whole number of at least 1", "received 0"),
+        ({"calibrations": ["training:x"]}, "as in 'training:5000'", "received 'training:x'"),
+        ({"calibrations": ["training:1", "training:01"]}, "each once", "['training:1', 'training:01']"),
+        ({"calibrations": ["training"], "examples": 7}, "calibrations alone", "and examples=7"),
+        ({"network": "w1", "calibrations": ["digits"]}, "only for networks that are trained here", "received digits"),
         ({"fill": 3}, "fill to be a list", "received 3. Write [3]"),
         ({"fill": "rounded"}, "'rounded:<bits>'", "received 'rounded'. Say how many bits: 'rounded:2'"),
         ({"fill": "rounded:1"}, "the bits of fill to be a whole number of at least 2 and at most 32", "received 1"),
@@ -127,7 +134,7 @@ CHANGES = {
     "labels": [0, 1], "validation": 0.2, "variables": ["kernel"], "examples": None, "scored_on": "validation",
     "evaluated": 5, "options": {"noise": 0.1}, "task": "digits", "model": "cnn",
     "records": False, "sweep": True, "network": "w123456789abc", "loss": "MeanSquaredError {}", "folds": 8,
-    "until": "settled", "limit": 20,
+    "until": "settled", "limit": 20, "calibrations": ["training:7"],
 }  # fmt: skip
 
 
@@ -136,9 +143,9 @@ def test_every_setting_that_is_no_column_changes_the_name():
     for name, varied in (("name", GridSettings.VARIED), ("first_name", GridSettings.FIRST_VARIED)):
         found = {key: getattr(settings(**{key: value}), name) for key, value in CHANGES.items()}
         same = {key for key, value in found.items() if value == getattr(settings(), name)}
-        assert same == varied - {"seeds"} and len(set(found.values()) | {""}) == len(CHANGES) - len(same) + 1 + bool(
+        assert same == varied - {"seeds", "calibrations"} and len(set(found.values()) | {""}) == len(CHANGES) - len(
             same
-        )
+        ) + 1 + bool(same)
     assert settings(seeds=[7, 3]).name == settings().name
 
 
@@ -165,6 +172,12 @@ def test_fills_are_an_axis_and_one_alone_is_what_it_was():
     assert settings(fill=["zero", "rounded:02"]).fills == ("zero", "rounded:2")
     assert settings(fill=["zero", "rounded:2"]).name == settings().name
     assert settings(fill=["zero"]).first_name == settings(fill="zero").first_name
+
+
+def test_calibrations_that_are_compared_are_one_more_study_and_which_ones_is_a_column():
+    one, two = (settings(calibrations=these) for these in (["training:007"], ["digits", "validation:5"]))
+    assert one.calibrations == ("training:7",) and two.calibrations == ("digits", "validation:5")
+    assert one.name == two.name != settings().name
 
 
 def test_options_of_measures_and_numbers_in_other_types_have_one_spelling():

@@ -151,6 +151,7 @@ STUDIES = {
             "scored_on": among(["training", "validation"]), "records": is_flag, "sweep": is_flag,
             "network": none_or(is_text), "loss": none_or(is_text), "folds": none_or(whole(2)),
             "until": none_or(among(["settled"])), "limit": whole(1),
+            "calibrations": none_or(listed(among(["training", "validation", *tasks.names()]))),
         },
     ),
     SequentialSettings: (
