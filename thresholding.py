@@ -26,12 +26,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine import draws, structure
+from engine import checks, draws, structure
 
 REDUCTIONS = {"mean": np.add, "sum": np.add, "minimum": np.minimum, "maximum": np.maximum}
 SCOPES = ("layer", "model")
 """The scopes that any level has."""
-FILLS = ("noise", "zero", "initial")
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 _BLOCK = 2**18
 
@@ -273,16 +272,17 @@ def rank(importances, groups, reduction="mean", scope="layer", model=None, seed=
     return Partition(groups, model, scope, variables).rank(importances, reduction, seed).ranks
 
 
-def threshold(weights, ranks, t, fill="zero", seed=0, initial=None):
+def threshold(weights, ranks, t, fill="zero", seed=0, initial=None, model=None):
     """Replace the weights whose rank is below t.
 
     Args:
         weights: list of float arrays.
         ranks: list of float32 arrays of the same shapes.
         t: float in [0, 1]. The fraction to replace.
-        fill: "zero", "noise" or "initial"; see `replacements`.
+        fill: "zero", "noise", "initial", "mean" or "rounded:<bits>"; see `replacements`.
         seed: int. Decides the noise.
         initial: list of arrays like `weights`, for "initial".
+        model: keras.Model, for "rounded:<bits>".
 
     Returns:
         list of float32 arrays.
@@ -290,12 +290,12 @@ def threshold(weights, ranks, t, fill="zero", seed=0, initial=None):
     if not 0 <= t <= 1:
         raise ValueError(f"Expected a threshold from 0 to 1, the fraction of weights to replace, received {t!r}.")
     _check_like("ranks", ranks, [np.shape(w) for w in weights])
-    new = replacements(weights, fill, seed, initial)
+    new = replacements(weights, fill, seed, initial, model)
     t = np.float32(t)
     return [np.where(r < t, n, w).astype("float32") for r, n, w in zip(ranks, new, weights, strict=True)]
 
 
-def replacements(weights, fill="zero", seed=0, initial=None):
+def replacements(weights, fill="zero", seed=0, initial=None, model=None):
     """Return what stands in for each weight, should it be replaced.
 
     The draw depends on the seed and the variable's place alone, so every measure that is tried on a network meets the
@@ -304,25 +304,115 @@ def replacements(weights, fill="zero", seed=0, initial=None):
     Args:
         weights: list of float arrays.
         fill: "zero"; "noise": normal with a tenth of the standard deviation of the variable (population formula);
-            or "initial": the value before training.
+            "initial": the value before training; "mean": the mean of the variable; or "rounded:<bits>": the nearest
+            multiple (of two, the even one) of s = max abs(w) / (2^(bits - 1) - 1), the maximum over the weights of one
+            unit in the variable, which is what quantisation with one scale an output channel gives; over the variable
+            where each unit has a single weight in it, as in biases.
         seed: int.
         initial: list of arrays like `weights`, needed for "initial".
+        model: keras.Model whose weights these are, needed for "rounded:<bits>": it says which weights are one unit's.
 
     Returns:
         list of float32 arrays like `weights`.
+
+    Raises:
+        ValueError: an unknown fill, fewer than 2 bits, something that the fill needs is missing, or a layer of which it
+            is not known what its units are.
+
+    Example:
+        >>> import keras, numpy as np, thresholding
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, use_bias=False)])
+        >>> weights = [np.array([[0.1], [-0.4], [0.9], [-1.0]])]
+        >>> thresholding.replacements(weights, "rounded:2", model=model)[0].ravel().tolist()
+        [0.0, 0.0, 1.0, -1.0]
     """
-    check_choice("fill", fill, FILLS)
-    if fill == "zero":
-        return [np.zeros(np.shape(w), dtype="float32") for w in weights]
-    if fill == "initial":
-        if initial is None:
-            raise ValueError("Expected initial=..., the weights before training, for fill='initial'; received None.")
-        _check_like("initial", initial, [np.shape(w) for w in weights])
-        return [np.asarray(w, "float32") for w in initial]
+    kind, _, option = A_FILL("fill", fill).partition(":")
+    found = FILLS[kind](_Given(weights, seed, initial, model), *([int(option)] if option else []))
+    return [np.asarray(new, "float32") for new in found]
+
+
+class _Given(NamedTuple):
+    """What a fill may look at; see `replacements`."""
+
+    weights: list
+    seed: int
+    initial: list | None
+    model: object
+
+
+def _noise(given):
     return [
-        draws.generator(seed, "noise", index).standard_normal(np.shape(w), dtype="float32") * np.float32(np.std(w) / 10)
-        for index, w in enumerate(weights)
+        draws.generator(given.seed, "noise", index).standard_normal(np.shape(w), dtype="float32")
+        * np.float32(np.std(w) / 10)
+        for index, w in enumerate(given.weights)
     ]
+
+
+def _zero(given):
+    return [np.zeros(np.shape(w), "float32") for w in given.weights]
+
+
+def _initial(given):
+    if given.initial is None:
+        raise ValueError("Expected initial=..., the weights before training, for fill='initial'; received None.")
+    _check_like("initial", given.initial, [np.shape(w) for w in given.weights])
+    return given.initial
+
+
+def _mean(given):
+    return [np.full(np.shape(w), np.mean(w, dtype="float64")) for w in given.weights]
+
+
+def _rounded(given, bits):
+    if given.model is None:
+        raise ValueError(
+            f"Expected model=..., which says which weights share a scale, for fill='rounded:{bits}'; received None."
+        )
+    parts = structure.parts(given.model)
+    _check_like("weights", given.weights, [part.shape for part in parts])
+    levels = 2 ** (bits - 1) - 1
+    return [_to_levels(np.asarray(w, "float64"), _units(p), levels) for w, p in zip(given.weights, parts, strict=True)]
+
+
+def _units(part):
+    """Number the units of a variable: int array of its shape, all 0 where none has more than one weight in it."""
+    try:
+        labels = np.asarray(structure.unit_labels(part))
+    except ValueError as error:
+        raise ValueError(f"{error} Or use another fill: rounding has one scale for each unit.") from None
+    _, units = np.unique(labels, return_inverse=True)
+    alone = (labels == -1).all() or units.max() + 1 == units.size
+    return np.zeros(part.shape, int) if alone else units.reshape(part.shape)
+
+
+def _to_levels(weights, units, levels):
+    largest = np.zeros(units.max() + 1)
+    np.maximum.at(largest, units.ravel(), np.abs(weights).ravel())
+    scale = np.where(largest > 0, largest / levels, 1)[units]
+    return np.rint(weights / scale) * scale
+
+
+FILLS = {"noise": _noise, "zero": _zero, "initial": _initial, "mean": _mean, "rounded": _rounded}
+"""What may stand in for a weight, by name; a function of `_Given`, and of the bits for "rounded"."""
+
+MOST_BITS = 32
+
+
+def _fill(name, value):
+    rounded = re.fullmatch("rounded:([0-9]{1,9})", value) if isinstance(value, str) else None
+    if rounded:
+        return f"rounded:{checks.whole(2, MOST_BITS)(f'the bits of {name}', int(rounded[1]))}"
+    if value == "rounded":
+        raise checks.Unfit(" Say how many bits: 'rounded:2'.")
+    if not isinstance(value, str) or value not in FILLS:
+        raise checks.Unfit
+    return value
+
+
+A_FILL = checks.Check(
+    f"one of {', '.join(repr(name if name != 'rounded' else 'rounded:<bits>') for name in FILLS)}", _fill
+)
+"""The check for a fill, in its one spelling."""
 
 
 def _check_like(name, arrays, shapes):

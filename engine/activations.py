@@ -50,7 +50,7 @@ def flows(model, x, memory=chunks.MEMORY, chunk=None):
     Raises:
         ValueError: a layer with weights of which it is not known what they multiply.
     """
-    watcher = chunks.kept(model, ("flows", examples.signature(x)), lambda: _Watcher(model, x))
+    watcher = _watcher(model, x)
     at_once = chunk or chunks.size(model, x, memory, watcher.extra)
     nothing = np.zeros(examples.count(x), "float32")
     totals = chunks.totals(watcher(*part) for part in chunks.of(x, nothing, at_once))
@@ -58,20 +58,84 @@ def flows(model, x, memory=chunks.MEMORY, chunk=None):
     return [Flow._make([*totals[4 * i : 4 * i + 4], variable.name in _ADDED]) for i, variable in enumerate(variables)]
 
 
+def products(model, x, memory=chunks.MEMORY, chunk=None):
+    """Sum, for each kernel, the products of the inputs that meet in one output, over the examples and places.
+
+    Args:
+        model, x, memory, chunk: as for `flows`. The products themselves, inputs squared for a layer, come on top.
+
+    Returns:
+        list in the order of `model.trainable_variables`: float64 arrays (blocks, inputs, inputs), X^T X with blocks and
+        inputs as in `views`; None for a variable of which no two inputs meet, as in an embedding or a bias.
+
+    Raises:
+        ValueError: as `flows`.
+    """
+    watcher = _watcher(model, x)
+    at_once = chunk or chunks.size(model, x, memory, 3 * watcher.extra)  # in float64, and once more as it is made
+    totals = [None] * len(model.trainable_variables)
+    for x_, _, counts in chunks.of(x, np.zeros(examples.count(x)), at_once):
+        for place, found in watcher.products(x_, int(np.sum(np.asarray(counts)))):
+            totals[place] = found if totals[place] is None else totals[place] + found
+    return totals
+
+
+def views(model, x):
+    """Return the `local_rules.View` of each variable, in the order of `model.trainable_variables`.
+
+    Raises:
+        ValueError: as `flows`.
+    """
+    return _watcher(model, x).views()
+
+
+def _watcher(model, x):
+    return chunks.kept(model, ("flows", examples.signature(x)), lambda: _Watcher(model, x))
+
+
 class _Watcher:
     def __init__(self, model, x):
         self._model = model
         uses = taps.uses(model, x)
         self._owned = [(use.layer, [model.trainable_variables[i] for i in use.indices]) for use in uses]
+        self._places = [use.indices for use in uses]
         self._calls = [len(use.calls) for use in uses]
         self._rules = [self._rule(use, variables) for use, (_, variables) in zip(uses, self._owned, strict=True)]
+        self._ranks = [len(use.calls[0].shape) for use in uses]
         self.extra = 2 * max(
             math.prod(getattr(use.layer, "kernel_size", (1,))) * math.prod(use.calls[0].shape[1:]) for use in uses
         )
         self._function = backend.compiled(self._sum_chunk, xla=structure.xla(model))
+        self._given = backend.compiled(self._inputs_of_chunk, xla=structure.xla(model))
 
     def __call__(self, x, y, counts):
         return self._function(*chunks.values(self._model), x, counts)
+
+    def products(self, x, count):
+        """Yield (place of a kernel, its products of inputs) for the first `count` examples."""
+        given = self._given(*chunks.values(self._model), x)
+        for (layer, variables), places, rule, calls in zip(self._owned, self._places, self._rules, given, strict=True):
+            names = [v.name for v in variables]
+            if calls:
+                patches = [local_rules.patches(rule, layer, backend.to_numpy(a)[:count]) for a in calls]
+                yield places[names.index("kernel")], sum(map(_squares, patches))
+
+    def views(self):
+        """Return a View for each variable, in the order of the model's."""
+        found = {}
+        for (layer, variables), places, rule, rank in zip(
+            self._owned, self._places, self._rules, self._ranks, strict=True
+        ):
+            found |= {place: local_rules.view(rule, layer, v, rank) for place, v in zip(places, variables, strict=True)}
+        return [found[place] for place in sorted(found)]
+
+    def _inputs_of_chunk(self, trainable, others, x):
+        """Return, for each layer whose kernel's inputs meet in outputs, what it is called with."""
+        watched = self._watch(trainable, others, x)
+        return [
+            [ops.cast(inputs, "float32") for inputs, _ in calls] if rule in ("linear", "convolution") else []
+            for rule, calls in zip(self._rules, watched, strict=True)
+        ]
 
     def _rule(self, use, variables):
         layer, found = use.layer, None
@@ -133,6 +197,11 @@ class _Watcher:
                     before = totals.get(id(v), [0.0] * 4)
                     totals[id(v)] = [a + b for a, b in zip(before, sums, strict=True)]
         return [total for v in self._model.trainable_variables for total in totals[id(v)]]
+
+
+def _squares(patches):
+    """Return X^T X of each block of (blocks, rows, inputs), in float64: float32 loses what its inverse needs."""
+    return np.stack([block.T @ block for block in patches.astype("float64")])
 
 
 def _unknown(layer, how):

@@ -1,13 +1,16 @@
 """How a layer's weights meet its inputs: what the per-example passes and the activation measures need to know.
 
 A rule says, for one kind of layer, how the gradient of one example comes from the layer's inputs and back-propagated
-signals (`GRADIENTS`), and which input each weight multiplies (`INPUTS`). `kind` names the rule of a layer, or None.
+signals (`GRADIENTS`), and which input each weight multiplies (`INPUTS`, and example by example `patches`). `kind` names
+the rule of a layer, or None.
 """
 
 import itertools
 import math
 import string
+from typing import NamedTuple
 
+import numpy as np
 from keras import layers, ops
 
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -157,6 +160,88 @@ INPUTS = {
     "normalisation": normalisation_inputs,
     "embedding": embedding_inputs,
 }
+
+
+class View(NamedTuple):
+    """A variable seen as matrices (inputs, outputs), one for each block; different blocks share neither.
+
+    Attributes:
+        split: tuple of int. The variable's shape, with the axis of grouped filters divided.
+        order: tuple of int. The axes of `split`, those of blocks first, then of inputs, then of outputs.
+        shape: tuple of int. (blocks, inputs, outputs).
+    """
+
+    split: tuple
+    order: tuple
+    shape: tuple
+
+    def of(self, array):
+        """Return a variable's array as (blocks, inputs, outputs)."""
+        return np.reshape(np.transpose(np.reshape(array, self.split), self.order), self.shape)
+
+    def back(self, matrices):
+        """Return such matrices, or what broadcasts to them, in the order of the variable; reshape it to its shape."""
+        spread = np.broadcast_to(matrices, self.shape).reshape([self.split[axis] for axis in self.order])
+        return np.transpose(spread, np.argsort(self.order))
+
+
+def view(rule, layer, variable, rank):
+    """Return the View of a variable of a layer: which axes are of inputs, and which of outputs.
+
+    Args:
+        rule: str. As `kind` names it.
+        layer: keras.Layer.
+        variable: keras.Variable of it. One that is added (a bias, beta) has one input, the constant 1; gamma has an
+            input and an output of its own for each channel.
+        rank: int. Of the layer's inputs, the examples' axis included.
+    """
+    split, places = tuple(variable.shape), range(len(variable.shape))
+    blocks, inputs = [], []
+    if variable.name == "gamma":
+        blocks = [*places]
+    elif rule == "linear" and variable.name == "kernel":
+        source, kernel, target = equation(layer, rank)
+        blocks = [axis for axis in places if kernel[axis] in source and kernel[axis] in target]
+        inputs = [axis for axis in places if kernel[axis] not in target]
+    elif rule == "convolution" and variable.name == "kernel":
+        if type(layer) in _DEPTHWISE:
+            blocks, inputs = [places[-2]], [*places[:-2]]
+        else:
+            split = (*split[:-1], layer.groups, split[-1] // layer.groups)
+            blocks, inputs = [places[-1]], [*places[:-1]]
+    elif rule == "embedding":
+        inputs = [0]
+    outputs = [axis for axis in range(len(split)) if axis not in (*blocks, *inputs)]
+    shape = tuple(math.prod(split[axis] for axis in axes) for axes in (blocks, inputs, outputs))
+    return View(split, (*blocks, *inputs, *outputs), shape)
+
+
+def patches(rule, layer, inputs):
+    """Return what a kernel multiplies at every place of every example.
+
+    Args:
+        rule: str. "linear" or "convolution".
+        layer: keras.Layer.
+        inputs: NumPy array (examples, ...), what it is called with.
+
+    Returns:
+        NumPy array (blocks, examples and places, inputs), blocks and inputs as in the kernel's `view`.
+    """
+    if rule == "linear":
+        source, kernel, target = equation(layer, inputs.ndim)
+        blocks = [letter for letter in kernel if letter in source and letter in target]
+        summed = [letter for letter in kernel if letter not in target]
+        rows = [letter for letter in source if letter in target and letter not in kernel]
+        found = np.einsum(f"{source}->{''.join([*blocks, *rows, *summed])}", inputs)
+        lengths = dict(zip(source, inputs.shape, strict=True))
+        return found.reshape([math.prod(lengths[x] for x in letters) for letters in (blocks, rows, summed)])
+    lengths = layer.compute_output_shape(inputs.shape)[1:-1]
+    windows = np.stack([np.asarray(window) for window in shifted(layer, inputs, lengths)])  # (k, n, p, c)
+    if type(layer) in _DEPTHWISE:
+        windows = np.moveaxis(windows, -1, 0)[..., None]  # (c, k, n, p, 1)
+    else:
+        windows = np.stack(np.split(windows, layer.groups, axis=-1))  # (g, k, n, p, c)
+    return np.moveaxis(windows, 1, 3).reshape(len(windows), -1, windows.shape[1] * windows.shape[-1])
 
 
 def equation(layer, rank):

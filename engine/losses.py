@@ -7,7 +7,7 @@ import json
 import keras
 import numpy as np
 from keras import ops
-from keras.src.backend import get_keras_mask  # Keras has no public word for the mask that travels with an array
+from keras.src.backend import get_keras_mask, set_keras_mask  # Keras has no public word for an array's own mask
 
 _LABELS = {
     keras.losses.SparseCategoricalCrossentropy: "classes",
@@ -472,5 +472,85 @@ def _squared_norm(kind, from_logits, axis):
             spare = (1,) * (len(squares.shape) - len(mask.shape))
             squares = squares * ops.reshape(ops.cast(mask, "float32"), (*ops.shape(mask), *spare))
         return ops.sum(ops.reshape(squares, (ops.shape(squares)[0], -1)), axis=1)
+
+    return objective
+
+
+def reversed_objective(loss):
+    """Return the objective of an example that is its loss with the classifier's logits negated.
+
+    Of classes that is -log softmax(-z)_y, whose derivative by z_j is 1[j = y] - softmax(-z)_j. Of a model that gives
+    probabilities the logits are their logarithms; of a binary label p becomes 1 - p.
+
+    Args:
+        loss: keras.losses.Loss. A cross-entropy, one of `believes`.
+
+    Returns:
+        callable `objective(outputs, y) -> (examples,)`.
+
+    Raises:
+        ValueError: a regression, or a loss of which the logits are not known.
+    """
+    kind = believes(loss)
+    if kind == "values":
+        raise ValueError(
+            "Expected a classifier, whose logits can be reversed, received a regression. Use the measure "
+            "'fisher_empirical'."
+        )
+    return _reversed(objective(loss), kind, from_logits(loss))
+
+
+@functools.lru_cache(maxsize=256)
+def _reversed(objective, kind, from_logits):
+    def reversed_logits(outputs, y):
+        values = ops.cast(outputs, "float32")
+        if from_logits:
+            values = -values
+        elif kind == "binary":
+            values = 1 - values
+        else:
+            values = ops.softmax(-_log_probabilities(False, values), axis=-1)
+        if get_keras_mask(outputs) is not None:
+            set_keras_mask(values, get_keras_mask(outputs))
+        return objective(values, y)
+
+    return reversed_logits
+
+
+def true_logit(loss, shape):
+    """Return the objective that is the logit of an example's true label; of a binary label its one logit.
+
+    Args:
+        loss: keras.losses.Loss.
+        shape: tuple of int. That of the outputs, without the examples.
+
+    Returns:
+        callable `objective(outputs, y) -> (examples,)`.
+
+    Raises:
+        ValueError: no cross-entropy from logits, or several labels an example.
+    """
+    kind = _labels(loss)
+    if kind is None or not from_logits(loss) or isinstance(loss, _FOCAL):
+        raise ValueError(
+            "Expected a classifier that gives logits, with a cross-entropy of from_logits=True, received "
+            f"{described(loss)}. Take the model's last activation off, or use the measure 'taylor'."
+        )
+    if len(shape) > 1 or (kind == "binary" and shape not in ((1,), ())):
+        raise ValueError(
+            "Expected one label an example, whose logit is meant, received outputs of shape "
+            f"({', '.join(map(str, ('examples', *shape)))}) for {type(loss).__name__}. Use the measure 'taylor'."
+        )
+    return _true_logit(kind)
+
+
+@functools.cache
+def _true_logit(kind):
+    def objective(outputs, y):
+        if kind == "classes":
+            return _one(outputs, ops.reshape(y, (-1,)))
+        values = ops.cast(outputs, "float32")
+        values = values if kind == "binary" else values * ops.cast(y, "float32")
+        return ops.sum(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
 
     return objective

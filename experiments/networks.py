@@ -251,6 +251,12 @@ def name_of(task, model, **made_by):
     return f"{task}-{model}-{_digest(json.dumps([task, model, made_by], sort_keys=True).encode())[:8]}"
 
 
+def record_of(measure):
+    """Name the measure by whose file a measure's record is made: another's, where it takes that one's `observe`."""
+    name = importance.load(measure).definition.observe.__module__.rpartition(".")[2]
+    return name if name in importance.names() else measure.partition(":")[0]
+
+
 def recorded():
     """Return the measures that watch training, with the digests of their files: {name: str}."""
     digests, found = importance.digests(), {}

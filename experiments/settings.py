@@ -23,12 +23,15 @@ class Settings:
         VARIED: frozenset of str. The fields that are columns of every row, and so no part of the name.
         FIRST_VARIED: frozenset of str or None. What `VARIED` was in the first version, if it was less.
         NAMED_BY: tuple of str. The fields that the name begins with.
+        WITH_A_COLUMN: frozenset of str. Fields of `VARIED` whose column is there only if they are given: the name says
+            whether they are.
     """
 
     CHECKS = _SHARED
     VARIED = frozenset({"seeds"})
     FIRST_VARIED = None
     NAMED_BY = ("task", "model")
+    WITH_A_COLUMN = frozenset()
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -58,9 +61,9 @@ class Settings:
             }
         )
         given = {
-            key: value
+            key: key in self.WITH_A_COLUMN or value
             for key, value in self.as_dict().items()
-            if key not in varied and value != defaults.get(key)
+            if (key not in varied or key in self.WITH_A_COLUMN) and value != defaults.get(key)
         }  # fmt: skip
         digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
         return "-".join([*(getattr(self, field) for field in self.NAMED_BY), digest[:8]])

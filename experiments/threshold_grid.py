@@ -5,10 +5,13 @@ replaces those that rank below it, and one row says what the validation loss bec
 each seed (`experiments.trained_here`), or were trained elsewhere (`experiments.given`).
 """
 
+import copy
 import dataclasses
 import difflib
+import functools
 import hashlib
 import inspect
+import re
 import time
 import warnings
 from typing import NamedTuple
@@ -20,13 +23,14 @@ import importance
 import tasks
 import thresholding
 from engine import checks, chunks, evaluation, losses, structure, training, variants
-from experiments import optimizers, parameters, unfit
+from experiments import enough, optimizers, parameters, unfit
 from experiments.agreement import Agreement
 from experiments.given import Given
 from experiments.settings import Settings, a_measure, check_names
 from experiments.study import Study, second_time
 from experiments.trained_here import TrainedHere, watching
 from experiments.until import LIMIT, UNTIL, Until
+from experiments.workers.desk import Desk
 from importance._evidence import Evidence
 
 KEY = ["seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold"]
@@ -36,6 +40,27 @@ COLUMNS = [
     "validation_accuracy", "seconds", "network", "weights", "status",
 ]  # fmt: skip
 _SECONDS_BETWEEN_FIGURES = 5
+
+
+class _Curve(NamedTuple):
+    """What a ranking is made of, and how it is evaluated; with a network, all rows of one loss-threshold curve."""
+
+    measure: str
+    level: str
+    reduction: str
+    scope: str
+    fill: str
+    calibration: str | None = None  # one for all, which the settings say
+
+
+class _Scoring(NamedTuple):
+    """What decides a measure's scores of a network; `fill` is None of a measure that does not look at it."""
+
+    measure: str
+    fill: str | None = None
+    calibration: str | None = None
+
+
 _OF_TRAINING = (
     "model", "epochs", "every", "batch_size", "optimizer", "learning_rate", "optimizer_options", "validation", "seeds",
     "records", "until",
@@ -55,6 +80,24 @@ def _thresholds(name, given):
 _FRACTIONS = checks.several(checks.Check("fractions of the weights, from 0 to 1", checks.number(0, 1).take))
 
 
+def _fills(name, given):
+    found = checks.several(thresholding.A_FILL)(name, [given] if isinstance(given, str) else given)
+    return found[0] if len(found) == 1 else found
+
+
+def _calibration(name, value):
+    said = re.fullmatch("([a-z0-9_]+)(?::([0-9]{1,9}))?", value) if isinstance(value, str) else None
+    if not said:
+        raise checks.Unfit
+    check_names(f"set of {name}", [said[1]], ["training", "validation", *tasks.names()])
+    return said[1] if said[2] is None else f"{said[1]}:{checks.whole()(f'the examples of {name}', int(said[2]))}"
+
+
+_A_CALIBRATION = checks.Check(
+    "'training', 'validation' or a task, with how many examples if not all, as in 'training:5000'", _calibration
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class GridSettings(Settings):
     """What a threshold grid does. The fields in `VARIED` are columns of its rows, or change none of them; all others
@@ -64,12 +107,14 @@ class GridSettings(Settings):
         task: str. A file in `tasks/`; with a network that was trained elsewhere, also the name of the examples.
         model: str. A name among the task's models, or "custom-<hash>" for a model of the user's; or the name of a
             network that was trained elsewhere.
-        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all.
+        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all that
+            are for most networks.
         levels: tuple of str. Files in `aggregation/`.
         reductions: tuple of str. How a group's importance comes from its members'.
         scopes: tuple of str. Within what ranks are compared: "layer", "output", "2:4" (any N:M), "model", "model:lamp",
             "model:owl"; see `thresholding`.
-        fill: str. "noise", "zero" or "initial".
+        fill: str, or tuple of several. "noise", "zero", "initial", "mean" or "rounded:<bits>"; see
+            `thresholding.replacements`.
         thresholds: tuple of float, ascending, from 0 to 1. A whole number n means n of them, evenly spaced.
         epochs: int. Length of the training.
         every: int. Epochs from one checkpoint to the next; the last epoch is always one.
@@ -82,7 +127,13 @@ class GridSettings(Settings):
         variables: "all" or tuple of str. Roles of the variables that take part: "kernel", "bias", "gamma", "beta".
         examples: int or None. Training examples that measures look at; None: all.
         scored_on: str. "training", or "validation" for the protocol that scores on the examples that are evaluated.
-        evaluated: int or None. Validation examples that losses are measured on, the first ones; None: all.
+        calibrations: tuple of str or None. From which examples scores come, if several are compared: "training",
+            "validation" or another task, whose training examples are taken, each with how many of them if not all:
+            "training:5000", "fashion_mnist:500". Rows have the column `calibration` then, and these stand for
+            `examples` and `scored_on`. None: all scores come from what these two say, and there is no such column.
+        evaluated: int, "auto" or None. Validation examples that losses are measured on, the first ones; None: all.
+            "auto": as many as the first network shows to be enough for the ordering, drawn by the seed; see
+            `experiments.enough`.
         options: dict. Options of the task.
         seeds: tuple of int. One trial each.
         records: bool. Whether the training is recorded for all measures that watch it, so that any can be asked later;
@@ -101,21 +152,24 @@ class GridSettings(Settings):
     VARIED = frozenset(
         {
             "measures", "levels", "reductions", "scopes", "fill", "thresholds", "epochs", "every", "seeds", "records",
-            "until", "limit",
+            "until", "limit", "calibrations",
         }
     )  # fmt: skip
+    WITH_A_COLUMN = frozenset({"calibrations"})
     FIRST_VARIED = frozenset({"seeds", "until", "limit"})
     CHECKS = Settings.CHECKS | {
         "measures": checks.optional(checks.several(a_measure)),
         "levels": checks.several(checks.text),
         "reductions": checks.several(checks.choice(*thresholding.REDUCTIONS)),
         "scopes": checks.several(checks.Check("a scope", thresholding.check_scope)),
-        "fill": checks.choice(*thresholding.FILLS),
+        "fill": _fills,
         "thresholds": _thresholds,
         "labels": tasks.LABELS,
         "validation": tasks.VALIDATION,
         "variables": checks.either("all", checks.several(checks.text)),
         "scored_on": checks.choice("training", "validation"),
+        "evaluated": checks.either("auto", checks.optional(checks.whole())),
+        "calibrations": checks.optional(checks.several(_A_CALIBRATION)),
         "folds": checks.optional(checks.whole(2)),
         "until": checks.optional(checks.choice(*UNTIL)),
         "limit": checks.whole(1),
@@ -127,7 +181,7 @@ class GridSettings(Settings):
     levels: tuple = ("weight", "unit")
     reductions: tuple = ("mean",)
     scopes: tuple = ("layer",)
-    fill: str = "noise"
+    fill: str | tuple = "noise"
     thresholds: tuple = _thresholds("thresholds", 21)
     epochs: int = 5
     every: int = 1
@@ -139,7 +193,7 @@ class GridSettings(Settings):
     variables: str | tuple = "all"
     examples: int | None = 5000
     scored_on: str = "training"
-    evaluated: int | None = None
+    evaluated: int | str | None = None
     options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
     optimizer_options: dict = dataclasses.field(default_factory=dict)
@@ -150,13 +204,15 @@ class GridSettings(Settings):
     folds: int | None = None
     until: str | None = None
     limit: int = LIMIT
+    calibrations: tuple | None = None
 
     def __post_init__(self):
         super().__post_init__()
         put = object.__setattr__
         if self.measures is None:
-            watch = [] if self.records else watching(importance.names())
-            put(self, "measures", tuple(name for name in importance.names() if name not in watch))
+            every = importance.general()
+            watch = [] if self.records else watching(every)
+            put(self, "measures", tuple(name for name in every if name not in watch))
         put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
         if self.network is None:
             check_names("task", (self.task,), [*tasks.names(), *([self.task] if tasks.is_of_arrays(self.task) else [])])
@@ -178,11 +234,34 @@ class GridSettings(Settings):
                 f"Expected a limit of at least the {len(self.seeds)} seeds that are asked for, received {self.limit}. "
                 "Raise it, or ask for fewer seeds."
             )
-        if self.network is not None and self.fill == "initial":
+        on_those = "validation" in {self.scored_on, *(name.partition(":")[0] for name in self.calibrations or ())}
+        if self.evaluated == "auto" and (self.network is not None or on_those):
+            there = "a network that was trained elsewhere" if self.network else "scores from validation examples"
             raise ValueError(
-                'Expected the fill "noise" or "zero", received "initial": of a network that was trained elsewhere, the '
-                "weights before training are not known."
+                f'Expected a number of examples or None for evaluated with {there}, received "auto", which needs '
+                "networks that are trained here and scored on other examples. Give the number."
             )
+        if self.calibrations and (self.scored_on, self.examples) != (GridSettings.scored_on, GridSettings.examples):
+            raise ValueError(
+                "Expected the examples that scores come from in calibrations alone, received "
+                f"scored_on={self.scored_on!r} and examples={self.examples!r} beside it. Leave these two out."
+            )
+        others = [name for name in self.calibrations or () if name.partition(":")[0] not in ("training", "validation")]
+        if self.network is not None and others:
+            raise ValueError(
+                f'Expected calibrations on "training" or "validation" examples, received {", ".join(others)}: other '
+                "tasks' examples are only for networks that are trained here."
+            )
+        if self.network is not None and "initial" in self.fills:
+            raise ValueError(
+                'Expected a fill such as "noise" or "zero", received "initial": of a network that was trained '
+                "elsewhere, the weights before training are not known."
+            )
+
+    @property
+    def fills(self):
+        """What replaces a weight: tuple of str, of one or several."""
+        return (self.fill,) if isinstance(self.fill, str) else self.fill
 
     @property
     def checkpoints(self):
@@ -203,7 +282,8 @@ class Estimate(NamedTuple):
         done: int. Cells that are in the CSV already.
         distinct: int. Evaluations that all cells together need, about: thresholds that replace the same weights are
             evaluated once.
-        seconds: float. Time for what is missing, from a short trial on this machine.
+        seconds: float. Time for what is missing, from a short trial on this machine; with `evaluated="auto"`, until it
+            is known how many examples are enough, as if all were needed.
     """
 
     asked: int
@@ -262,6 +342,10 @@ class Grid(Study):
             )
             self._source = self._take(network, task, given, settings)
             self.COLUMNS = [*COLUMNS[:-1], "fold", COLUMNS[-1]]
+        if self.settings.calibrations:
+            self.KEY = [*KEY[:-1], "calibration", KEY[-1]]
+            place = self.COLUMNS.index("threshold")
+            self.COLUMNS = [*self.COLUMNS[:place], "calibration", *self.COLUMNS[place:]]
         self._source.tell = self.begun
         self._model, self._loss, self.chance = self._source.model, self._source.loss, self._source.chance
         if network is not None and settings.get("measures") is None:
@@ -279,7 +363,9 @@ class Grid(Study):
         folder = self.store.folder / "agreement"
         of_scores = {at: made for at, made in self._partitions.items() if at[1] in thresholding.SCOPES}
         self._agreement = Agreement(folder, self.store.name, s, of_scores, self.store.schema)
-        self._tried_again, self._said = set(), set()
+        self._tried_again, self._said, self._others = set(), set(), {}
+        for calibration in s.calibrations or ():
+            self._examples(s.seeds[0], calibration)  # or it says what does not fit
 
     def _new_evaluator(self):
         """Return what evaluates the model; of one that jobs share, that of the earlier ones."""
@@ -305,7 +391,8 @@ class Grid(Study):
         """Ask for all measures but those that need what only training shows, if that was not recorded."""
         every = self.settings.measures
         doubtful = [m for m in every if importance.load(m).definition.needs in ("trajectory", "optimizer")]
-        _, left = self._scores(self.settings.seeds[0], doubtful)
+        left = self.try_measures(doubtful)
+        left = [name for name in doubtful if left[name]]
         if left:
             warnings.warn(
                 f"Left out, for they need what only training shows: {', '.join(left)}. Name a measure to hear why.",
@@ -355,6 +442,8 @@ class Grid(Study):
         self._shown = time.monotonic()
         if self.settings.until:
             self._about["until"] = self.settings.until  # for reports, which are to know that networks were not counted
+        if self.settings.evaluated == "auto" and self.missing():
+            self._find_enough()
         frame = super().run(watch, progress, workers, gpus)
         self.show(at_once=True)
         # For reports of this frame, which has no settings file.
@@ -407,7 +496,7 @@ class Grid(Study):
         for seed in seeds:
             runs = found[f"seed-{seed}"]
             for epoch in sorted(set(s.checkpoints) - {epoch for (_, epoch), _ in runs}):
-                measures = set(s.measures) - unscored.get((str(seed), str(epoch)), set())
+                measures = self._compared(s.measures) - unscored.get((str(seed), str(epoch)), set())
                 if self._agreement.complete(seed, epoch, measures) or (seed, epoch) in self._tried_again:
                     continue
                 kept = not self._source.untrained({seed: [epoch]}, measures)
@@ -417,6 +506,10 @@ class Grid(Study):
         self._say(lost, "is computed again")
         self._say(gone, "stays missing, for these networks are not kept; removing their rows has them trained again")
         return found
+
+    def _compared(self, measures):
+        """Return the measures whose scores are compared: those that are of the network alone, and one for each."""
+        return {m for m in measures if not _looks_at_fill(m)} if not self.settings.calibrations else set()
 
     def _unscored(self):
         """Return the measures that could not score a network: {(seed, epoch): set}, of str."""
@@ -446,7 +539,7 @@ class Grid(Study):
         """Train one network and evaluate what is missing of it."""
         (seed, _), _ = missing[0]
         self._progress.expect(max(self._progress.total, self._progress.done + sum(len(cells) for _, cells in missing)))
-        self._trial(seed, {epoch: _by_ranking(cells) for (_, epoch), cells in missing})
+        self._trial(seed, {epoch: _by_curve(cells) for (_, epoch), cells in missing})
 
     def try_measures(self, measures):
         """Score a network by each measure, before any is trained here; return {measure: None, or why that failed}."""
@@ -454,10 +547,12 @@ class Grid(Study):
             return {}
         seed = self.settings.seeds[0]
         self._source.ready()
-        _, failed = self._scores_of(*self._source.few, seed, measures)
+        fill, (calibration, *_) = self.settings.fills[0], self.settings.calibrations or (None,)
+        wanted = {_scoring(_Curve(measure, "", "", "", fill, calibration)) for measure in measures}
+        _, failed = self._scores_of(*self._source.few, None, seed, wanted)
         if failed:
-            _, failed = self._scores(seed, failed)
-        return dict.fromkeys(measures) | failed
+            _, failed = self._scores(seed, set(failed))
+        return dict.fromkeys(measures) | {scoring.measure: reason for scoring, reason in failed.items()}
 
     def description(self):
         """Return what another process needs to make the same study: dict, as JSON knows it.
@@ -494,9 +589,49 @@ class Grid(Study):
             for level in s.levels:
                 for reduction in s.reductions:
                     for measure in s.measures:
-                        for threshold in s.thresholds:
-                            values = (seed, epoch, measure, level, reduction, scope, s.fill, threshold)
-                            yield dict(zip(KEY, values, strict=True))
+                        for fill in s.fills:
+                            for calibration in s.calibrations or (None,):
+                                curve = _Curve(measure, level, reduction, scope, fill, calibration)._asdict()
+                                for threshold in s.thresholds:
+                                    yield {"seed": seed, "epoch": epoch, **curve, "threshold": threshold}
+
+    def _find_enough(self):
+        """Say on how many examples networks are evaluated: as the settings file or rows say, or a first look shows."""
+        told = self._enough_as_told()
+        self._source.enough = self._about["evaluated_examples"] = told or self._enough_by_a_look()
+        if not told:
+            with Desk(self):  # for other processes that do a part of it
+                self.store.write_settings()
+
+    def _enough_as_told(self):
+        told = {self.store.said.get("evaluated_examples"), *(int(row["examples"]) for row in self.store.rows())}
+        return min(told - {None}, default=None)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _enough_by_a_look(self):
+        """Compare all measures on a few examples and the first network, which is kept."""
+        s, source, seed = self.settings, self._source, self.settings.seeds[0]
+        source.begin(seed)
+        for epoch in s.checkpoints:
+            source.reach(epoch, s.measures)
+        self.begun(f"seed {seed}, how many examples are enough")
+        evaluator = evaluation.Evaluator(self._model, self._loss, *source.evaluated)
+        curves = {}
+        for cell in self._cells(seed, s.checkpoints[-1]):
+            curve = _Curve(**{name: cell[name] for name in _Curve._fields})
+            curves.setdefault(curve._replace(measure=None), {})[curve.measure] = curve
+        scores, _ = self._scores(seed, {_scoring(curve) for compared in curves.values() for curve in compared.values()})
+        found, thresholds = 1, np.union1d(0, s.thresholds)
+        for where, compared in curves.items():
+            new, moves = evaluator.place(self._replacements(seed, where.fill)), []
+            for curve in compared.values():
+                importances = scores.get(_scoring(curve))
+                if importances is not None and training.finite(importances):
+                    ranks = self._partitions[curve.level, curve.scope].rank(importances, curve.reduction, seed).ranks
+                    losses_at = evaluator.losses(evaluator.place(ranks), new, thresholds)
+                    moves.append(enough.influences(losses_at, thresholds, self.chance["chance_loss"]))
+            found = max(found, enough.needed(moves, source.to_evaluate, len(s.seeds)))
+        return found
 
     def _trial(self, seed, by_epoch):
         source = self._source
@@ -505,9 +640,10 @@ class Grid(Study):
         self._check_rows("network", source.identity, seed=seed)
         for epoch, missing in by_epoch.items():
             together = self._measures_together(seed, epoch)
-            wanted = {m for _, _, _, m in missing} | self._agreement.missing(seed, epoch, together)
+            wanted = set(map(_scoring, missing))
+            wanted |= {_Scoring(measure) for measure in self._agreement.missing(seed, epoch, together)}
             with self.timed("training"):
-                weights = source.reach(epoch, wanted)
+                weights = source.reach(epoch, {scoring.measure for scoring in wanted})
             self._check_rows("weights", weights, seed=seed, epoch=epoch)
             of = {"network": source.identity, "weights": weights}
             of |= {"fold": source.fold} if "fold" in self.store.columns else {}
@@ -518,16 +654,17 @@ class Grid(Study):
                     self._say([(seed, epoch)], "stays missing: a measure that could score a network does so no more")
 
     def _measures_together(self, seed, epoch):
-        """Return the measures that are compared at a checkpoint, those of its rows among them.
+        """Return the measures whose scores are compared at a checkpoint, those of its rows among them.
 
         Returns:
             dict from (level, reduction) to a set of str.
         """
         s = self.settings
-        found = {(level, reduction): set(s.measures) for level in s.levels for reduction in s.reductions}
+        asked = self._compared(s.measures)
+        found = {(level, reduction): set(asked) for level in s.levels for reduction in s.reductions}
         rows = self.store.rows(seed=seed, epoch=epoch)
         for measure, *where in {(row["measure"], row["level"], row["reduction"]) for row in rows}:
-            if tuple(where) in found and _can_be_asked(measure, s.records):
+            if tuple(where) in found and _can_be_asked(measure, s.records) and self._compared([measure]):
                 found[tuple(where)].add(measure)
         return found
 
@@ -550,52 +687,88 @@ class Grid(Study):
         self.begun(f"seed {seed}, epoch {epoch}, scoring")
         with self.timed("scoring"):
             scores, failed = self._scores(seed, wanted)
-            self._agreement.append(seed, epoch, scores, together)
-        for measure in sorted({m for _, _, _, m in missing} & set(failed)):
-            unfit.warn(measure, failed[measure])
-        if not missing:
-            return
-        weights = training.values(self._model.trainable_variables)
-        fill = self._evaluator.place(thresholding.replacements(weights, s.fill, seed, self._source.initial))
-        seen = {}
-        for (scope, level, reduction, measure), thresholds in missing.items():
-            self.begun(f"seed {seed}, epoch {epoch}, {measure}, {level}")
+            of_measures = {scoring.measure: found for scoring, found in scores.items() if scoring.fill is None}
+            self._agreement.append(seed, epoch, of_measures, together)
+        unfitting = {(scoring.measure, failed[scoring]) for scoring in set(map(_scoring, missing)) & set(failed)}
+        for measure, reason in sorted(unfitting):
+            unfit.warn(measure, reason)
+        fills = {
+            fill: self._evaluator.place(self._replacements(seed, fill)) for fill in {curve.fill for curve in missing}
+        }
+        seen = {fill: {} for fill in fills}
+        for curve, thresholds in missing.items():
+            self.begun(f"seed {seed}, epoch {epoch}, {curve.measure}, {curve.level}")
             cell = {
                 "run": self.store.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch,
-                "measure": measure, "level": level, "reduction": reduction, "scope": scope, "fill": s.fill,
-                "examples": self._evaluator.examples, **of,
+                **curve._asdict(), "examples": self._evaluator.examples, **of,
             }  # fmt: skip
-            if measure in failed:
-                results = [_failed(threshold, failed[measure]) for threshold in thresholds]
+            scoring = _scoring(curve)
+            if scoring in failed:
+                results = [_failed(threshold, failed[scoring]) for threshold in thresholds]
             else:
-                results = self._evaluate_ranking(scores[measure], level, reduction, scope, seed, thresholds, fill, seen)
+                new = fills[curve.fill]
+                results = self._evaluate_ranking(scores[scoring], curve, seed, thresholds, new, seen[curve.fill])
             self.store.append([{**cell, **result} for result in results])
             self.finished(len(results))
 
-    def _scores(self, seed, measures):
-        """Return {measure: importances}, and {measure: reason} of those that cannot score this network."""
-        where = self._source.scored if self.settings.scored_on == "training" else self._source.evaluated
-        return self._scores_of(*where, seed, measures)
+    def _replacements(self, seed, fill):
+        weights = training.values(self._model.trainable_variables)
+        return thresholding.replacements(weights, fill, seed, self._source.initial, self._model)
 
-    def _scores_of(self, x, y, seed, measures):
-        evidence = Evidence(
-            self._model, x, y, seed=seed, loss=self._loss, examples=self.settings.examples,
-            optimizer=self._source.optimizer,
-        )  # fmt: skip
-        found = {
-            measure: unfit.attempt(lambda m=measure: importance.load(m).score_from(evidence), self._model)
-            for measure in sorted(measures)
-        }
-        scores = {measure: arrays for measure, (arrays, reason) in found.items() if reason is None}
-        return scores, {measure: reason for measure, (_, reason) in found.items() if reason is not None}
+    def _scores(self, seed, wanted):
+        """Return {scoring: importances}, and {scoring: reason} of those that cannot score this network."""
+        scores, failed = {}, {}
+        for calibration in dict.fromkeys(scoring.calibration for scoring in wanted):
+            here = {scoring for scoring in wanted if scoring.calibration == calibration}
+            for found, these in zip(
+                (scores, failed), self._scores_of(*self._examples(seed, calibration), seed, here), strict=True
+            ):
+                found |= these
+        return scores, failed
 
-    def _evaluate_ranking(self, scores, level, reduction, scope, seed, thresholds, fill, seen):
-        """Evaluate one ranking at some thresholds; `seen` holds what this checkpoint's evaluations gave already."""
+    def _examples(self, seed, calibration):
+        """Return what scores come from: x, y and how many of these examples, None for all."""
+        s = self.settings
+        name, _, count = (calibration or f"{s.scored_on}:{s.examples or ''}").partition(":")
+        if name == "training":
+            x, y = self._source.scored
+        elif name == "validation":
+            x, y = self._source.evaluated
+        else:
+            x, y = self._of_another_task(name, seed)
+        return x, y, int(count) if count else None
+
+    def _of_another_task(self, name, seed):
+        if self._others.get(name, (None,))[0] != seed:
+            task = tasks.load(name, seed=seed)
+            self.store.check_data({name: task.digest})
+            self._about["data_sha256"] |= {name: task.digest}
+            _check_alike(name, task, self._source)
+            self._others[name] = seed, task.x_train, task.y_train
+        return self._others[name][1:]
+
+    def _scores_of(self, x, y, examples, seed, wanted):
+        scores, failed = {}, {}
+        shared = Evidence(
+            self._model, x, y, seed=seed, loss=self._loss, examples=examples, optimizer=self._source.optimizer
+        )
+        for fill in dict.fromkeys(scoring.fill for scoring in wanted):
+            evidence = copy.copy(shared)  # with the same passes over the examples
+            if fill is not None:
+                evidence.replacements = self._replacements(seed, fill)
+            for scoring in sorted((of for of in wanted if of.fill == fill), key=lambda of: of.measure):
+                measure = importance.load(scoring.measure)
+                found, reason = unfit.attempt(lambda m=measure, e=evidence: m.score_from(e), self._model)
+                (scores if reason is None else failed)[scoring] = found if reason is None else reason
+        return scores, failed
+
+    def _evaluate_ranking(self, scores, curve, seed, thresholds, fill, seen):
+        """Evaluate one ranking at some thresholds; `seen` holds what this fill's evaluations gave already."""
         if not training.finite(scores):
             warnings.warn("A measure gave importances that are not finite; its cells are recorded so.", stacklevel=2)
             return [_failed(threshold, "importances are not finite") for threshold in thresholds]
-        partition = self._partitions[level, scope]
-        ranking = partition.rank(scores, reduction, seed)
+        partition = self._partitions[curve.level, curve.scope]
+        ranking = partition.rank(scores, curve.reduction, seed)
         replaced = ranking.replaced(thresholds)
         keys = _cell_keys(ranking, replaced, partition.participating)
         first = {key: index for index, key in reversed(list(enumerate(keys))) if key not in seen}
@@ -635,19 +808,21 @@ class Grid(Study):
         rankings, total = {}, 0
         for cells in checkpoints:
             keys = set()
-            for (scope, level, reduction, measure), thresholds in _by_ranking(cells).items():
-                partition = self._partitions[level, scope]
-                if (scope, level, reduction) not in rankings:
-                    rankings[scope, level, reduction] = partition.rank(scores, reduction)
-                ranking = rankings[scope, level, reduction]
+            for curve, thresholds in _by_curve(cells).items():
+                partition, where = self._partitions[curve.level, curve.scope], curve[1:4]
+                if where not in rankings:
+                    rankings[where] = partition.rank(scores, curve.reduction)
+                ranking = rankings[where]
                 found = _cell_keys(ranking, ranking.replaced(thresholds), partition.participating)
-                keys |= {key if key[0] in _ENDS else (key, measure) for key in found}
+                keys |= {(key, curve.fill) if key[0] in _ENDS else (key, curve[0], *curve[4:]) for key in found}
             total += len(keys)
         return total
 
     def _time(self, seed, epochs, checkpoints, distinct):
         """Time some steps of training, scoring and one evaluation, after compiling them, and add up what is missing."""
         s = self.settings
+        if s.evaluated == "auto":
+            self._source.enough = self._enough_as_told()
         training_seconds = epochs and epochs * self._source.seconds_of_an_epoch(seed)
         self._evaluator.set_examples(*self._source.evaluated)
         weights = training.values(self._model.trainable_variables)
@@ -656,8 +831,11 @@ class Grid(Study):
         tried = np.full(len(s.thresholds), np.nan)
         some = 10 if self._evaluator.sweeps(len(tried)) else 1
         tried[:some] = np.linspace(0.5, 0.6, some)
-        score = second_time(lambda: self._scores(seed, set(s.measures)))
+        wanted = {_scoring(_Curve(**{name: cell[name] for name in _Curve._fields})) for cell in self._cells(seed, 0)}
+        score = second_time(lambda: self._scores(seed, wanted))
         cell = second_time(lambda: self._evaluator(ranks, fill, tried)) / some
+        if s.evaluated == "auto" and self._source.enough is None:  # nobody knows yet that all are not needed
+            cell *= self._source.to_evaluate / self._evaluator.examples
         return training_seconds + checkpoints * score + distinct * cell
 
 
@@ -745,13 +923,33 @@ def _cell_keys(ranking, replaced, participating):
     return [("none",) if c == 0 else every if c == participating else (digest, int(c)) for c in replaced]
 
 
-def _by_ranking(cells):
-    """Group cells by the ranking that they need: {(scope, level, reduction, measure): [threshold, ...]}."""
+def _by_curve(cells):
+    """Group cells by the curve that they are of: {_Curve: [threshold, ...]}."""
     found = {}
     for cell in cells:
-        ranking = tuple(cell[c] for c in ("scope", "level", "reduction", "measure"))
-        found.setdefault(ranking, []).append(cell["threshold"])
+        found.setdefault(_Curve(*(cell[name] for name in _Curve._fields)), []).append(cell["threshold"])
     return found
+
+
+def _scoring(curve):
+    """Say what decides the scores that a curve is ranked by."""
+    return _Scoring(curve.measure, curve.fill if _looks_at_fill(curve.measure) else None, curve.calibration)
+
+
+@functools.cache  # a file is read at each load
+def _looks_at_fill(measure):
+    return importance.load(measure).definition.of_fill
+
+
+def _check_alike(name, task, source):
+    """Raise ValueError unless a task's examples could be those that a network is scored by."""
+    (x, y), classes = source.scored, source.about["classes"]
+    wrong = task.x_train.shape[1:] != x.shape[1:] or task.y_train.shape[1:] != y.shape[1:]
+    if wrong or (task.classes is None) != (classes is None) or (classes and task.classes > classes):
+        raise ValueError(
+            f"Expected a calibration on inputs of shape {x.shape[1:]} with {classes or 'no'} classes, as the network "
+            f"has, received {name!r} with {task.x_train.shape[1:]} and {task.classes or 'no'} classes. Name another."
+        )
 
 
 def _failed(threshold, reason):

@@ -85,9 +85,9 @@ class Until:
     def _are_enough(self, settings, seeds, rows):
         where = {
             "measure": settings.measures, "level": settings.levels, "reduction": settings.reductions,
-            "scope": settings.scopes, "fill": (settings.fill,), "threshold": settings.thresholds,
+            "scope": settings.scopes, "fill": settings.fills, "threshold": settings.thresholds,
             "epoch": settings.checkpoints[-1:],
-        }  # fmt: skip
+        } | ({"calibration": settings.calibrations} if settings.calibrations else {})  # fmt: skip
         of = str(where)
         for seed in seeds:
             if (of, seed) not in self._scores:

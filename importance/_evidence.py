@@ -27,14 +27,18 @@ class Evidence:
         optimizer: keras.optimizers.Optimizer or None. Where the trajectory is recorded; None: the model's own.
         groups: dict or None. From the names of further levels to their groups (int arrays like `weights`), for
             measures of groups: `{"conv_filter": aggregation.load("conv_filter").groups(model)}`.
+        fill: str. What replaces weights, for measures that ask: "zero". Of anything else give the values themselves.
+        replacements: list of arrays like `weights`, or None. The values that replace them, such as
+            `thresholding.replacements(weights, "noise", seed)`; None: those of `fill`.
 
     Attributes:
         weights: list of float32 arrays (copies), in the order of `model.trainable_variables`.
+        replacements: list of float32 arrays likewise: what stands in for each weight where it is replaced.
     """
 
     def __init__(
         self, model, x=None, y=None, *, seed=0, loss=None, examples=EXAMPLES, memory=chunks.MEMORY, chunk=None,
-        optimizer=None, groups=None,
+        optimizer=None, groups=None, fill="zero", replacements=None,
     ):  # fmt: skip
         self.parts = structure.parts(model)
         self.model, self.seed, self.memory, self.chunk = model, seed, memory, chunk
@@ -43,6 +47,7 @@ class Evidence:
         self._x, self._y = _drawn(model, x, y, seed, examples)
         self._given_loss = losses.single(loss)
         self.groups = groups or {}
+        self.replacements = _filled(self.weights, fill, replacements)
         self.name = "evidence"
         self._kept = {}
 
@@ -187,9 +192,32 @@ class Evidence:
         """Estimate the diagonal of the Hessian of the mean loss; see `engine.curvature.hessian_diagonal`."""
         return curvature.hessian_diagonal(self.model, self._objective, self.x, self.y, probes, self.rng, self.memory)
 
+    def inverse_fisher_diagonals(self, gradients, damping):
+        """Return the diagonal of each layer's inverse damped Fisher, from so many of the examples' own gradients.
+
+        Args:
+            gradients: int. Examples, drawn by the seed; all of them if they are fewer.
+            damping: float. See `engine.curvature.inverse_fisher_diagonals`.
+        """
+        rows, y = np.arange(self.count), self.y
+        if gradients < self.count:
+            drawn = draws.generator(self.seed, "gradients of the inverse Fisher").choice(rows, gradients, replace=False)
+            rows = np.sort(drawn)
+        return curvature.inverse_fisher_diagonals(
+            self.model, self._objective, examples.take(self.x, rows), y[rows], damping, self.memory
+        )
+
     def flows(self):
         """Return what each weight multiplies, summed over the examples; see `engine.activations.flows`."""
         return self.once("flows", lambda: activations.flows(self.model, self.x, self.memory, self.chunk))
+
+    def products(self):
+        """Return the sums of products of inputs that meet in one output; see `engine.activations.products`."""
+        return self.once("products", lambda: activations.products(self.model, self.x, self.memory, self.chunk))
+
+    def views(self):
+        """Return each variable as matrices (inputs, outputs); see `engine.activations.views`."""
+        return activations.views(self.model, self.x)
 
     def trajectory(self, observe, gradients=True):
         """Return what was recorded while training: one {name: array} for each weight.
@@ -223,6 +251,24 @@ class Evidence:
                 "a measure of the steps alone, such as weight_change."
             )
         return records
+
+
+def _filled(weights, fill, replacements):
+    if replacements is None:
+        if fill != "zero":
+            raise ValueError(
+                f"Expected the fill 'zero', received {fill!r}. Of another give the values: "
+                "replacements=thresholding.replacements(weights, fill, seed)."
+            )
+        return [np.zeros_like(w) for w in weights]
+    found = [np.asarray(r, "float32") for r in replacements]
+    expected, received = [w.shape for w in weights], [r.shape for r in found]
+    if received != expected:
+        raise ValueError(
+            f"Expected replacements with the shapes of the model's trainable variables, {expected}; received "
+            f"{received}. Give an array for each variable, like model.trainable_variables."
+        )
+    return found
 
 
 def _drawn(model, x, y, seed, wanted):

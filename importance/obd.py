@@ -1,7 +1,9 @@
 """(1/2) F w^2, F the exact Fisher diagonal: the rise of the loss, to second order, when the weight is set to zero.
 
 The unit is that of the loss (nats). Off-diagonal curvature and the gradient itself are left out: optimal brain damage
-assumes a minimum.
+assumes a minimum. This is its Fisher form (Theis et al. 2018): the Fisher diagonal stands for that of the Hessian, as
+it does where the model fits its own labels; `hessian` takes the curvature itself. For weights that are replaced by
+something else than zero see `expected_rise`.
 
 Example:
     >>> import importance, keras, numpy as np

@@ -4,8 +4,9 @@
 `order` compute; `curves`, `Live`, `heatmap`, `over_epochs`, `rank_agreement` and `critical_difference` draw; `save`,
 `latex` and `Album` write; `power` says beforehand how many networks it takes, `settled` and `settling` how far they
 have come; `posterior` says what is probable, `comparisons` (drawn by `comparison_matrix`) what a pair says by itself,
-`profiles` (`performance_profiles`) how scores are distributed over tasks, and `settled_pairs` draws what is settled.
-`read_agreement`, `agreement_with`, `plot_agreement_with` and `agreement_matrix` are for the agreement of the
+`profiles` (`performance_profiles`) how scores are distributed over tasks, and `settled_pairs` draws what is settled;
+`dependence` says whether orders depend on a choice, and `regret` (`plot_regret`) how far measures are from an oracle
+line. `read_agreement`, `agreement_with`, `plot_agreement_with` and `agreement_matrix` are for the agreement of the
 scores themselves; `read_sequential`, `best_strengths`, `reproduced`, `compare_best`, `strength_curves`,
 `accuracy_matrices`, `stability_trace` and `instability` for sequential learning; `read_fine_tuning`,
 `read_importances`, `frontier`, `at_equal_new`, `not_finite`, `importance_by_layer_kind`, `plot_frontiers`,
@@ -41,6 +42,7 @@ from report.grid.comparison_figures import (
     settled_pairs,
 )
 from report.grid.curves import curve_means, curves
+from report.grid.dependence import Dependence, dependence
 from report.grid.figures import (
     critical_difference,
     epoch_means,
@@ -53,6 +55,7 @@ from report.grid.figures import (
 )
 from report.grid.live import Live
 from report.grid.ordering import Ordering, order, settled
+from report.grid.regret import Regrets, plot_regret, regret
 from report.grid.scores import scores
 from report.grid.sentences import power
 from report.grid.settling import settling
@@ -67,10 +70,12 @@ from report.tables.reading import read, read_apart
 __all__ = [
     "Album",
     "Answers",
+    "Dependence",
     "Excerpt",
     "Live",
     "Ordering",
     "Panel",
+    "Regrets",
     "accuracy_matrices",
     "agreement_matrix",
     "agreement_with",
@@ -84,6 +89,7 @@ __all__ = [
     "critical_difference",
     "curve_means",
     "curves",
+    "dependence",
     "epoch_means",
     "frontier",
     "heatmap",
@@ -102,6 +108,7 @@ __all__ = [
     "placings",
     "plot_agreement_with",
     "plot_frontiers",
+    "plot_regret",
     "posterior",
     "power",
     "profiles",
@@ -113,6 +120,7 @@ __all__ = [
     "read_fine_tuning",
     "read_importances",
     "read_sequential",
+    "regret",
     "reproduced",
     "runs",
     "save",

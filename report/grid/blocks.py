@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from report.grid.scores import MISSES_CHANCE, SCORES, count_flags, scored
-from report.tables.columns import FACETS, NETWORK, parts, varying
+from report.tables.columns import FACETS, NETWORK, is_oracle, parts, varying
 from report.tables.networks import TRIAL, at_one_checkpoint, by_network, in_one_division, once_each
 
 NOT_THERE = "has scores at other checkpoints only"
@@ -38,14 +38,15 @@ class Group(NamedTuple):
     cells: pd.DataFrame
 
 
-def groups(frame, by, score="area", epoch=None):
+def groups(frame, by, score="area", epoch=None, oracles=False):
     """Split a frame into groups of complete blocks.
 
     A measure that has a comparable score on less than half of a group's networks is set aside; then a network on
     which any other has none is dropped, so that averages are never over different sets of seeds. A network is one
     block, whatever runs hold it (`report.tables.networks`), unless "run" is in `by`. A curve whose loss at threshold 1
     misses chance is not comparable. What is neither in `by` nor part of the block (levels, for example) is averaged
-    within each network. Reductions, scopes and fills are never averaged: where there are several, they join `by`.
+    within each network. Reductions, scopes, fills and calibrations are never averaged: where there are several, they
+    join `by`.
     Without "epoch" in `by`, runs count at their last epoch; where these differ, at the one at which most networks are,
     of equally many the latest.
 
@@ -54,10 +55,13 @@ def groups(frame, by, score="area", epoch=None):
         by: list of str. Columns of `report.tables.columns.FACETS`, "epoch" or "run".
         score: str. One of `report.grid.scores.SCORES`.
         epoch: int or None. The epoch to use instead of the last.
+        oracles: bool. Whether the lines of `report.tables.columns.ORACLES` are among the measures.
 
     Returns:
         list of Group.
     """
+    of_oracles = frame["measure"].map(is_oracle).to_numpy(bool)
+    frame = frame if oracles or of_oracles.all() else frame[~of_oracles]
     frame = _at_epoch(scored(frame), by, epoch)
     frame = frame.assign(trial=0) if "run" in by else by_network(frame)
     by = complete_by(frame, by)
@@ -72,7 +76,7 @@ def complete_by(frame, by):
     unknown = [name for name in by if name not in allowed]
     if isinstance(by, str) or unknown:
         raise ValueError(f"Expected a list of columns among {', '.join(allowed)}, received {by!r}.")
-    extra = [name for name in ("reduction", "scope", "fill") if name not in by]
+    extra = [name for name in ("reduction", "scope", "fill", "calibration") if name not in by]
     split = {name for _, part in parts(frame, list(by)) for name in varying(part, extra)}
     return [*by, *(name for name in extra if name in split)]
 

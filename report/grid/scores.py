@@ -20,6 +20,8 @@ REACHED = 0.1
 """The loss at threshold 1 may miss chance by this part of the way there."""
 
 MISSES_CHANCE = "misses chance"
+MEASURED_END = "measured end"
+SMALL_RISE = "small rise"
 INCOMPLETE = "incomplete"
 FLAGS = {
     "nan loss": "some losses are not numbers; they count as chance",
@@ -30,6 +32,9 @@ FLAGS = {
     "chance unknown": "chance is not recorded, and the losses at threshold 1 do not agree; the curve has no score",
     "chance estimated": "chance is not recorded; the usual loss at threshold 1 stands for it",
     MISSES_CHANCE: "the loss at threshold 1 is not chance: not everything was replaced, so the score is not comparable",
+    MEASURED_END: "everything was replaced, and the loss there is better than chance: scores go by that loss",
+    SMALL_RISE: "replacing everything raises the loss by two standard errors or less, too little to order by; the "
+    "curve has no score",
     "ties": f"more than {TIES:.0%} of the weights share their importance with others",
     "unequal fractions": f"the replaced fraction differs from the threshold by more than {FRACTIONS}",
 }
@@ -39,16 +44,17 @@ FLAGS = {
 def scores(frame, ties=TIES, fractions=FRACTIONS):
     """Score every curve: one row for each network x epoch x measure x level x reduction x scope x fill.
 
-    With loss(t) the validation loss at threshold t and chance the loss of guessing,
+    With loss(t) the validation loss at threshold t and end the loss of guessing,
 
-        lost(t)   = clip((loss(t) - loss(0)) / (chance - loss(0)), 0, 1)
+        lost(t)   = clip((loss(t) - loss(0)) / (end - loss(0)), 0, 1)
         area      = mean of lost(t) over thresholds (trapezoids, so the spacing may be uneven)
         tolerance = the largest t for which lost(s) <= 0.1 for every s <= t
 
     so an area of 0 means that nothing is lost until everything is replaced and 1 that all is lost at once (smaller is
-    better); larger tolerances are better. `accuracy_area` is the same for the accuracy, and `accuracy_tolerance` the
-    largest t up to which at most one point (0.01) of accuracy is lost; both are missing for regression. Losses that
-    are not finite count as chance.
+    better); larger tolerances are better. Where everything was replaced and the loss is still better than chance, as
+    with weights that are rounded, end is that loss, loss(1), and the curve is flagged. `accuracy_area` is the same for
+    the accuracy, and `accuracy_tolerance` the largest t up to which at most one point (0.01) of accuracy is lost; both
+    are missing for regression. Losses that are not finite count as chance.
 
     Args:
         frame: DataFrame of `report.read`, or of a grid.
@@ -146,9 +152,10 @@ def _score(cell, ties, fractions):
     flags = _flags(cell, ties, fractions)
     found = {name: np.nan for name in SCORES}
     if not any("no score" in FLAGS[flag] for flag in flags):
-        lost = share_lost(loss, chance)
+        measured = MEASURED_END in flags
+        lost = share_lost(loss, loss[-1] if measured else chance)
         found |= {"area": area(thresholds, lost), "tolerance": tolerance(thresholds, lost <= 0.1 + 1e-9)}
-        found |= _accuracy_scores(cell)
+        found |= _accuracy_scores(cell, measured)
     return {
         **found,
         "tie_fraction": _largest(cell["tie_fraction"]),
@@ -164,15 +171,19 @@ def _score(cell, ties, fractions):
     }
 
 
-def _accuracy_scores(cell):
-    """Score the accuracy; a task without a chance accuracy, such as a regression, has none of these scores."""
+def _accuracy_scores(cell, measured):
+    """Score the accuracy; a task without a chance accuracy, such as a regression, has none of these scores.
+
+    `measured`: whether the end is what was measured at threshold 1, instead of chance.
+    """
     accuracy, chance = cell["validation_accuracy"], cell["chance_accuracy"][0]
-    if np.isnan(chance) or not accuracy[0] > chance:
+    end = accuracy[-1] if measured else chance
+    if np.isnan(chance) or not accuracy[0] > end:
         return {}
     accuracy = np.where(np.isfinite(cell["validation_loss"]), accuracy, np.nan)
     good = accuracy >= accuracy[0] - 0.01 - 1e-9
     return {
-        "accuracy_area": area(cell["threshold"], share_lost(accuracy, chance)),
+        "accuracy_area": area(cell["threshold"], share_lost(accuracy, end)),
         "accuracy_tolerance": tolerance(cell["threshold"], good),
     }
 
@@ -180,6 +191,7 @@ def _accuracy_scores(cell):
 def _flags(cell, ties, fractions):
     thresholds, loss, chance = cell["threshold"], cell["validation_loss"], cell["chance_loss"][0]
     unreplaced = np.abs(cell["replaced_fraction"] - thresholds)
+    misses, everything = _misses_chance(cell), bool(cell["replaced_fraction"][-1] > 1 - 1e-9)
     raised = {
         "nan loss": not np.isfinite(loss).all(),
         "failed": not all(status == "ok" or str(status).startswith("validation loss is") for status in cell["status"]),
@@ -188,7 +200,9 @@ def _flags(cell, ties, fractions):
         "untrained": loss[0] >= 0.95 * chance,
         "chance unknown": np.isnan(chance),
         "chance estimated": cell["chance_estimated"][0],
-        MISSES_CHANCE: _misses_chance(cell),
+        MISSES_CHANCE: misses and not everything,
+        MEASURED_END: misses and everything,
+        SMALL_RISE: misses and everything and loss[-1] - loss[0] <= 2 * _error_of_rise(cell),
         "ties": _largest(cell["tie_fraction"]) > ties,
         "unequal fractions": _largest(unreplaced) > fractions,
     }
@@ -196,16 +210,21 @@ def _flags(cell, ties, fractions):
 
 
 def _misses_chance(cell):
-    """Tell whether the loss at threshold 1 shows that not everything was replaced.
+    """Tell whether the loss at threshold 1 is not what guessing gives.
 
-    Falling short of chance always shows it. Exceeding it does only where the replaced fraction is not recorded: a
-    fully replaced network with, say, its biases kept may be worse than guessing.
+    Exceeding chance counts only where the replaced fraction is not recorded: a fully replaced network with, say, its
+    biases kept may be worse than guessing.
     """
     loss, chance = cell["validation_loss"], cell["chance_loss"][0]
     if cell["threshold"][-1] != 1 or not loss[0] < chance:
         return False
     way = (loss[-1] - loss[0]) / (chance - loss[0])
     return bool(way < 1 - REACHED or (way > 1 + REACHED and np.isnan(cell["replaced_fraction"][-1])))
+
+
+def _error_of_rise(cell):
+    """Return the standard error of loss(1) - loss(0), as if of different examples; 0 where it is not recorded."""
+    return float(np.hypot(*np.nan_to_num(cell["validation_loss_stderr"][[0, -1]])))
 
 
 def _largest(values):

@@ -6,10 +6,11 @@ import pandas as pd
 NETWORK = ["run", "seed"]
 """One trained network: a run and the seed of one of its trials."""
 
-FACETS = ["task", "model", "level", "reduction", "scope", "fill"]
+FACETS = ["task", "model", "level", "reduction", "scope", "fill", "calibration"]
 """Choices that are shown or tested apart, and never averaged over without being asked."""
 
 CELL = ["run", "task", "model", "seed", "epoch", "measure", "level", "reduction", "scope", "fill"]
+CELL += ["calibration"]
 """One loss-threshold curve."""
 
 ROW = [*CELL, "threshold"]
@@ -26,18 +27,29 @@ VALUES = [
 ]
 """What an evaluation gave. For regression `validation_accuracy` holds the mean absolute error."""
 
-REQUIRED = [*ROW, *VALUES]
+REQUIRED = [name for name in (*ROW, *VALUES) if name != "calibration"]
 CHANCE = ["chance_loss", "chance_accuracy"]
 TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill"]
-TEXT += ["status", "source", "network", "fold", "called"]
+TEXT += ["calibration", "status", "source", "network", "fold", "called"]
 MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan, "called": np.nan, "anytime": False}
-"""What stands in columns that rows need not have. `anytime`: whether their run was looked at while it grew."""
+MISSING |= {"calibration": np.nan}
+"""What stands in columns that rows need not have. `anytime`: whether their run was looked at while it grew;
+`calibration`: from which examples scores come, where a run compares several."""
 
 LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "layer"]
 """From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""
 
 CONTROLS = ["random", "inverse_magnitude"]
 """Measures that others are held against: what knows nothing, and what is wrong on purpose."""
+
+ORACLES = ["greedy", "shapley"]
+"""Lines that measures are held against: orders found by removing groups, which take no part in an ordering."""
+
+
+def is_oracle(measure):
+    """Say whether a measure's name is that of an oracle line, whatever its options."""
+    return str(measure).partition(":")[0] in ORACLES
+
 
 LABELS = {
     "threshold": "fraction of weights replaced",

@@ -40,10 +40,11 @@ def read(paths, chance_loss=None, chance_accuracy=None):
 
     Returns:
         DataFrame with `report.tables.columns.REQUIRED`, `status`, `chance_loss`, `chance_accuracy`, `source`, the file
-        of each row, `network`, which is the same wherever a network stands: what the file says, or what made the
-        network by the `.json`, missing without one; `called`, what a file of an earlier study calls the measure; and
-        `anytime`: whether by the `.json` the run is not finished, or has grown until it was settled, so that its
-        networks were not counted beforehand.
+        of each row, `calibration`, from which examples scores come, as far as any of the files compares several (then
+        one that does not is of what its `.json` says); `network`, which is the same wherever a network stands: what the
+        file says, or what made the network by the `.json`, missing without one; `called`, what a file of an earlier
+        study calls the measure; and `anytime`: whether by the `.json` the run is not finished, or has grown until it
+        was settled, so that its networks were not counted beforehand.
 
     Raises:
         FileNotFoundError: there is no such file, or a folder or pattern holds none.
@@ -58,7 +59,8 @@ def read(paths, chance_loss=None, chance_accuracy=None):
         >>> frame = report.read("old/*_TRIAL_*.csv", chance_loss=math.log(10))   # doctest: +SKIP
     """
     frames, abouts = zip(*read_each(read_file, paths, "results"), strict=True)
-    frame = pd.concat(name_networks(_told_if_growing(frames, abouts), abouts), ignore_index=True)
+    frames = _with_calibrations(_told_if_growing(frames, abouts), abouts)
+    frame = pd.concat(name_networks(frames, abouts), ignore_index=True)
     for name, given in zip(CHANCE, (chance_loss, chance_accuracy), strict=True):
         frame[name] = frame[name].fillna(np.nan if given is None else given)
     return drop_duplicates(legacy.name_means(frame))
@@ -438,6 +440,21 @@ def _chance(known):
     fallback = {"chance_loss": math.log(classes), "chance_accuracy": 1 / classes} if classes else {}
     values = {name: fallback.get(name) if known.get(name) is None else known[name] for name in CHANCE}
     return {name: np.nan if value is None else float(value) for name, value in values.items()}
+
+
+def _with_calibrations(frames, abouts):
+    """Say of files that have no calibrations what theirs is, if another file has some."""
+    if all(frame["calibration"].isna().all() for frame in frames):
+        return frames
+    return [f.assign(calibration=f["calibration"].fillna(_calibration(k))) for f, k in zip(frames, abouts, strict=True)]
+
+
+def _calibration(known):
+    """Tell from what a settings file says by which examples its measures scored, as in "training:5000"."""
+    settings = known.get("settings") or {}
+    examples = settings.get("examples")
+    of = settings.get("scored_on", np.nan)
+    return of if examples is None else f"{of}:{examples}"
 
 
 def _typed(frame, file):

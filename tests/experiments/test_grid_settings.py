@@ -27,7 +27,7 @@ def settings(**changed):
             "the measure 'mas' has (outputs)",
             "received output. Did you mean 'outputs'?",
         ),
-        ({"measures": ["magnitude:power=2"]}, "'magnitude' has (it has none)", "received power"),
+        ({"measures": ["uniform:power=2"]}, "'uniform' has (it has none)", "received power"),
         ({"measures": ["mas:logits"]}, "'name:option=value,option=value'", "received 'logits'"),
         ({"measures": "magnitude"}, "measures to be a list", "received 'magnitude'. Write ['magnitude']"),
         ({"measures": []}, "measures to be a list of at least one, each once", "received []"),
@@ -35,7 +35,20 @@ def settings(**changed):
         ({"levels": ["units"]}, ", ".join(aggregation.names()), "'units'"),
         ({"levels": "unit"}, "levels to be a list", "received 'unit'. Write ['unit']"),
         ({"levels": []}, "levels to be a list of at least one", "received []"),
-        ({"fill": "zeros"}, "fill to be one of 'noise', 'zero', 'initial'", "received 'zeros'"),
+        ({"fill": "zeros"}, "fill to be one of 'noise', 'zero', 'initial', 'mean'", "received 'zeros'"),
+        ({"fill": ["zero", "zero"]}, "fill to be a list of at least one, each once", "received ['zero', 'zero']"),
+        ({"calibrations": "training"}, "calibrations to be a list", "received 'training'. Write ['training']"),
+        ({"calibrations": ["test"]}, "each set of calibrations to be one of training, validation, ", "received 'test'"),
+        ({"calibrations": ["training:0"]}, "examples of calibrations to be a whole number of at least 1", "received 0"),
+        ({"calibrations": ["training:x"]}, "as in 'training:5000'", "received 'training:x'"),
+        ({"calibrations": ["training:1", "training:01"]}, "each once", "['training:1', 'training:01']"),
+        ({"calibrations": ["training"], "examples": 7}, "calibrations alone", "and examples=7"),
+        ({"network": "w1", "calibrations": ["digits"]}, "only for networks that are trained here", "received digits"),
+        ({"fill": 3}, "fill to be a list", "received 3. Write [3]"),
+        ({"fill": "rounded"}, "'rounded:<bits>'", "received 'rounded'. Say how many bits: 'rounded:2'"),
+        ({"fill": "rounded:1"}, "the bits of fill to be a whole number of at least 2 and at most 32", "received 1"),
+        ({"fill": ["noise", "rounded:33"]}, "bits of fill to be a whole number of at least 2", "received 33"),
+        ({"network": "w1", "fill": ["zero", "initial"]}, "a fill such as", 'received "initial"'),
         ({"scopes": ["net"]}, "scopes to be one of 'layer', 'output', 'model'", "received 'net'"),
         ({"scopes": "layer"}, "scopes to be a list", "received 'layer'"),
         ({"scopes": ["4:2"]}, "N of M weights are kept, such as '2:4'", "received '4:2'"),
@@ -121,7 +134,7 @@ CHANGES = {
     "labels": [0, 1], "validation": 0.2, "variables": ["kernel"], "examples": None, "scored_on": "validation",
     "evaluated": 5, "options": {"noise": 0.1}, "task": "digits", "model": "cnn",
     "records": False, "sweep": True, "network": "w123456789abc", "loss": "MeanSquaredError {}", "folds": 8,
-    "until": "settled", "limit": 20,
+    "until": "settled", "limit": 20, "calibrations": ["training:7"],
 }  # fmt: skip
 
 
@@ -130,9 +143,9 @@ def test_every_setting_that_is_no_column_changes_the_name():
     for name, varied in (("name", GridSettings.VARIED), ("first_name", GridSettings.FIRST_VARIED)):
         found = {key: getattr(settings(**{key: value}), name) for key, value in CHANGES.items()}
         same = {key for key, value in found.items() if value == getattr(settings(), name)}
-        assert same == varied - {"seeds"} and len(set(found.values()) | {""}) == len(CHANGES) - len(same) + 1 + bool(
+        assert same == varied - {"seeds", "calibrations"} and len(set(found.values()) | {""}) == len(CHANGES) - len(
             same
-        )
+        ) + 1 + bool(same)
     assert settings(seeds=[7, 3]).name == settings().name
 
 
@@ -152,6 +165,19 @@ def test_a_setting_at_its_default_is_no_part_of_the_name(monkeypatch):
             GridSettings, "as_dict", lambda self, absent=absent: {k: v for k, v in as_dict(self).items() if k != absent}
         )
         assert settings().name == name, absent
+
+
+def test_fills_are_an_axis_and_one_alone_is_what_it_was():
+    assert settings(fill=["zero"]) == settings(fill="zero") and settings(fill="zero").fills == ("zero",)
+    assert settings(fill=["zero", "rounded:02"]).fills == ("zero", "rounded:2")
+    assert settings(fill=["zero", "rounded:2"]).name == settings().name
+    assert settings(fill=["zero"]).first_name == settings(fill="zero").first_name
+
+
+def test_calibrations_that_are_compared_are_one_more_study_and_which_ones_is_a_column():
+    one, two = (settings(calibrations=these) for these in (["training:007"], ["digits", "validation:5"]))
+    assert one.calibrations == ("training:7",) and two.calibrations == ("digits", "validation:5")
+    assert one.name == two.name != settings().name
 
 
 def test_options_of_measures_and_numbers_in_other_types_have_one_spelling():
@@ -180,4 +206,5 @@ def test_twenty_one_thresholds_are_steps_of_a_twentieth():
 
 
 def test_all_measures_unless_some_are_named():
-    assert list(settings(measures=None).measures) == importance.names()
+    every = list(settings(measures=None).measures)
+    assert every == importance.general() and set(importance.names()) - set(every) == {"bn_scale"}  # for few networks

@@ -86,7 +86,7 @@ def made(name, folder):
 def test_every_cell_stands_once(case):
     s = case.grid.settings
     expected = pd.MultiIndex.from_product(
-        [[SEED], [1, 2], s.measures, s.levels, s.reductions, s.scopes, [s.fill], THRESHOLDS], names=threshold_grid.KEY
+        [[SEED], [1, 2], s.measures, s.levels, s.reductions, s.scopes, s.fills, THRESHOLDS], names=threshold_grid.KEY
     )
     found = pd.MultiIndex.from_frame(case.frame[threshold_grid.KEY])
     assert found.is_unique and set(found) == set(expected)

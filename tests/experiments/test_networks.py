@@ -104,6 +104,11 @@ def test_training_again_that_ends_in_others_replaces_nothing(tmp_path):
     assert np.array_equal(again.take(1, {}, step)["model/00000"], first["model/00000"])
 
 
+def test_a_measure_that_reads_the_record_of_another_needs_only_that():
+    of_others = {name: networks.record_of(name) for name in networks.recorded()}
+    assert {name: of for name, of in of_others.items() if name != of} == {"movement": "synaptic_intelligence"}
+
+
 def test_epochs_are_trained_from_the_nearest_before_them(tmp_path):
     network, asked = networks.Network(tmp_path, "name", 0), []
     network.begin(START)

@@ -89,6 +89,13 @@ def is_label(v):
     return isinstance(v, (str, int, np.integer)) and not isinstance(v, bool)
 
 
+def is_fill(v):
+    return isinstance(v, str) and (v in ("noise", "zero", "initial", "mean") or v in ROUNDED)
+
+
+ROUNDED = {f"rounded:{bits}" for bits in range(2, 33)}
+
+
 def is_thresholds(v):
     if whole(2)(v):
         return v <= 10**6
@@ -136,7 +143,7 @@ STUDIES = {
             "levels": listed(among(aggregation.names())),
             "scopes": listed(among(["layer", "model", "output", "model:lamp", "model:owl"])),
             "reductions": listed(among(["mean", "sum", "minimum", "maximum"])),
-            "fill": among(["noise", "zero", "initial"]), "thresholds": is_thresholds, "epochs": whole(1),
+            "fill": lambda v: is_fill(v) or listed(is_fill)(v), "thresholds": is_thresholds, "epochs": whole(1),
             "every": whole(1), "labels": none_or(listed(is_label)),
             "validation": lambda v: (isinstance(v, str) and v == "test") or number(lambda f: 0 < f < 1)(v),
             "variables": lambda v: (isinstance(v, str) and v == "all") or listed(is_text)(v),
@@ -144,6 +151,7 @@ STUDIES = {
             "scored_on": among(["training", "validation"]), "records": is_flag, "sweep": is_flag,
             "network": none_or(is_text), "loss": none_or(is_text), "folds": none_or(whole(2)),
             "until": none_or(among(["settled"])), "limit": whole(1),
+            "calibrations": none_or(listed(among(["training", "validation", *tasks.names()]))),
         },
     ),
     SequentialSettings: (
@@ -181,7 +189,8 @@ OPTIONS = {
 
 WORDS = [
     "", " ", "a", "false", "true", "None", "1e-3", "1e3", "1.5e-1", "0.1", "3", "nan", "inf", "1e999", "e", "1e", "all",
-    "test", "training", "validation", "zero", "noise", "initial", "layer", "model", "mean", "sum", "median", "weight",
+    "test", "training", "validation", "zero", "noise", "initial", "mean", "rounded",
+    "rounded:2", "rounded:1", "rounded:x", "rounded:99", "layer", "model", "sum", "median", "weight",
     "unit", "units", "kernel", "plain", "stabilized", "decoupled", "honest", "published", "sgd", "SGD", "adam", "adm",
     "momentum", "magnitude", "mas", "mas:", "mas:outputs=foo", "mas:outputs", "hessian:probes=1.5", "hessian:probes=0",
     "hessian:probes=1,probes=2", "random:seed=1", "synaptic_intelligence", "iris", "digits", "split_digits", "gpt",

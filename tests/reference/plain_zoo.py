@@ -201,6 +201,20 @@ def magnitude(case):
     return [np.abs(w) for w in case.weights]
 
 
+def bn_scale(case):
+    """By the arrays that a run hands from a layer to a BatchNormalization."""
+    calls = []
+    with heard(calls):
+        case.model(case.entry.x, training=False)
+    norms = [(args[0], layer) for layer, args, _, _ in calls if isinstance(layer, layers.BatchNormalization)]
+    found = {}
+    for layer, _, _, outputs in calls:
+        behind = [norm for given, norm in norms if given is outputs] or [layer] * (layer in [n for _, n in norms])
+        if behind and behind[0].gamma is not None:
+            found |= {id(v): np.abs(np.asarray(behind[0].gamma)) for v in layer.trainable_variables}
+    return [np.broadcast_to(found.get(id(v), 1), v.shape) for v in case.model.trainable_variables]
+
+
 def inverse_magnitude(case):
     return [1 / (np.abs(w) + np.float32(1e-12)) for w in case.weights]
 
@@ -303,6 +317,40 @@ def mas(case):
     return of_each_example(case, one)
 
 
+def fisher_reversed(case):
+    if case.believed not in ("classes", "yes or no"):
+        raise Unknown
+
+    def one(n):
+        p, y = case.probabilities[n], case.ys[n][0]
+        share = case.weights_of_places[n]
+        if case.believed == "classes":
+            inverse = (1 / p) / (1 / p).sum(axis=-1, keepdims=True)
+            labels = y if y.shape == p.shape else np.eye(p.shape[-1])[y.reshape(p.shape[:-1])]
+            signal = (labels - inverse) * share[..., None]  # by the logits
+            if not case.entry.loss.get_config()["from_logits"]:
+                signal = signal / p  # by the probabilities: the logits are their logarithms
+                signal = signal - (signal * p).sum(axis=-1, keepdims=True)  # which Keras makes add up to 1
+        else:
+            signal = (np.reshape(y, p.shape) - (1 - p)) * share[..., None] / p.shape[-1]
+            if not case.entry.loss.get_config()["from_logits"]:
+                signal = signal / (p * (1 - p))
+        return squared(case.pull(n, signal))
+
+    return of_each_example(case, one)
+
+
+def lrp(case):
+    def one(n):
+        labels = case.ys[n][0]
+        if case.believed == "classes" and labels.shape != case.outputs[n].shape:
+            labels = np.eye(case.outputs.shape[-1])[int(np.squeeze(labels))]
+        signal = labels if case.believed == "classes" else np.ones(case.outputs[n].shape)
+        return [np.abs(w * g) for w, g in zip(case.weights, case.pull(n, signal), strict=True)]
+
+    return of_each_example(case, one)
+
+
 def taylor(case):
     return [w.astype("float64") ** 2 * f for w, f in zip(case.weights, fisher_empirical(case), strict=True)]
 
@@ -314,6 +362,14 @@ def snip(case):
 
 def obd(case):
     return [0.5 * f * w.astype("float64") ** 2 for f, w in zip(case.exact_fisher, case.weights, strict=True)]
+
+
+def expected_rise(case):
+    return obd(case)  # with zeros for replacements
+
+
+def obs(case):
+    return plain.surgery(case.model, case.weights, [case.gradient(n) for n in range(len(case.xs))], 1e-5)
 
 
 def hessian(case, probes=PROBES):
@@ -389,7 +445,7 @@ class Flow:
 
     def __init__(self, shape):
         self.absolute, self.square, self.output = np.zeros((3, *shape))
-        self.uses = 0
+        self.products, self.uses, self.layer = 0, 0, None  # of what two weights add to the same outputs
 
 
 def _flows(case):
@@ -405,16 +461,20 @@ def _flows(case):
             raise Unknown
         for variable in owned:
             flow, added = found[id(variable)], variable.name in ("bias", "beta")
+            flow.layer = layer
             units = math.prod(variable.shape) if added else _UNITS[type(layer)](layer)
             flow.uses += math.prod(outputs.shape) // units
             if added:
                 flow.square += math.prod(outputs.shape) // units
                 flow.output += _over_places(np.abs(_activated(calls, outputs)), variable.shape)
                 continue
+            columns = []
             for index in np.ndindex(*variable.shape):
                 multiplied = _alone(layer, variable, index, args, kwargs)
                 flow.absolute[index] += np.abs(multiplied).sum()
                 flow.square[index] += (multiplied**2).sum()
+                columns.append(multiplied.ravel())
+            flow.products = flow.products + np.stack(columns) @ np.stack(columns).T
     if not all(flow.uses for flow in found.values()):
         raise Unknown
     return [found[id(v)] for v in case.model.trainable_variables]
@@ -461,9 +521,67 @@ def wanda(case):
     return [np.abs(w) * np.sqrt(flow.square) for w, flow in zip(case.weights, case.flows, strict=True)]
 
 
+def obs_layer(case):
+    def of_variable(w, v, flow):
+        products = np.diag(flow.square.ravel()) if v.name in ("bias", "beta") else flow.products
+        dead = np.diag(products) == 0
+        products = products + np.diag(dead)
+        damped = products + 0.01 * np.mean(np.diag(products)) * np.eye(w.size)
+        cost = np.where(dead, 0, 1 / np.diag(np.linalg.inv(damped)))
+        return w.astype("float64") ** 2 * cost.reshape(w.shape)
+
+    every = zip(case.weights, case.model.trainable_variables, case.flows, strict=True)
+    return [of_variable(*each) for each in every]
+
+
+def ria(case):
+    def of_variable(w, v, flow):
+        w, sums = np.abs(w.astype("float64")), {}
+        for index in np.ndindex(*w.shape):
+            for key in _ends(flow.layer, v, index):
+                sums[key] = sums.get(key, 0) + w[index]
+        shares = np.zeros(w.shape)
+        for index in np.ndindex(*w.shape):
+            shares[index] = sum(w[index] / (sums[key] or 1) for key in _ends(flow.layer, v, index))
+        return shares * flow.square**0.25
+
+    every = zip(case.weights, case.model.trainable_variables, case.flows, strict=True)
+    return [of_variable(*each) for each in every]
+
+
+def _ends(layer, variable, index):
+    """Name the input and the output that a weight joins."""
+    if variable.name in ("bias", "beta"):
+        return ("in",), ("out", index)
+    if variable.name == "gamma":
+        return ("in", index), ("out", index)
+    if type(layer) in (layers.Dense, layers.Embedding):
+        return ("in", index[0]), ("out", index[1])
+    if type(layer) in (layers.DepthwiseConv1D, layers.DepthwiseConv2D):
+        return ("in", index[:-1]), ("out", index[-2:])
+    if type(layer) in (layers.Conv1D, layers.Conv2D, layers.Conv3D):
+        group = index[-1] // (layer.filters // layer.groups)
+        return ("in", index[:-1], group), ("out", index[-1])
+    if type(layer) is layers.EinsumDense:
+        source, rest = layer.equation.split(",")
+        kernel, target = rest.split("->")
+        letters = list(zip(kernel, index, strict=True))
+        return tuple((end, *(i for x, i in letters if x in part)) for end, part in (("in", source), ("out", target)))
+    raise Unknown
+
+
 # Comparing
 
-_SQUARES = {"fisher", "fisher_sampled", "fisher_empirical", "fisher_argmax", "fisher_batched", "taylor", "obd"}
+_SQUARES = {
+    "fisher",
+    "fisher_sampled",
+    "fisher_empirical",
+    "fisher_argmax",
+    "fisher_batched",
+    "taylor",
+    "obd",
+    "expected_rise",
+}
 
 
 def disagreement(name, score, expected, variables, epsilon=2**-23):

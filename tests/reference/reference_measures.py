@@ -49,8 +49,21 @@ def uniform(case):
     return [np.full(w.shape, 1.0) for w in case.weights]
 
 
-def magnitude(case):
-    return [np.abs(w) for w in case.weights]
+def magnitude(case, folded=False):
+    if folded and case.name != "convolutional":
+        return None
+    factor = 1
+    if folded:
+        normal = case.model.get_layer("normal")
+        factor = np.abs(case.weights[2]) / np.sqrt(np.asarray(normal.moving_variance.value) + normal.epsilon)
+    return [np.abs(w) * (factor if n < 2 else 1) for n, w in enumerate(case.weights)]
+
+
+def bn_scale(case):
+    if case.name != "convolutional":
+        return None  # refused: no BatchNormalization
+    gamma = np.abs(case.weights[2])  # of the first two layers, kernel, bias, gamma and beta
+    return [np.broadcast_to(gamma if n < 4 else 1, w.shape) for n, w in enumerate(case.weights)]
 
 
 def inverse_magnitude(case):
@@ -110,8 +123,38 @@ def snip(case):
     return [np.abs(w * g) for w, g in zip(case.weights, mean, strict=True)]
 
 
+def fisher_reversed(case):
+    def one(n):
+        reverse = plain.softmax(-case.logits[n].astype("float64"))
+        signal = [(k == case.y[n]) - reverse[k] for k in range(len(reverse))]
+        return [sum(signal[k] * j[k] for k in range(len(signal))) ** 2 for j in zip(*case.jacobian[n], strict=True)]
+
+    return of_each_example(case, one)
+
+
+def lrp(case):
+    return of_each_example(
+        case, lambda n: [np.abs(w * j) for w, j in zip(case.weights, case.jacobian[n][case.y[n]], strict=True)]
+    )
+
+
 def obd(case):
     return [0.5 * f * w**2 for f, w in zip(fisher(case), case.weights, strict=True)]
+
+
+def expected_rise(case, replacements=None, gradient=False):
+    replacements = replacements or [np.zeros(w.shape) for w in case.weights]
+    means = of_each_example(case, lambda n: loss_gradient(case, n, case.y[n]))
+    rises = []
+    for f, w, r, g in zip(fisher(case), case.weights, replacements, means, strict=True):
+        second = 0.5 * f * (w.astype("float64") - r) ** 2
+        rises.append(np.maximum(g * (r - w) + second, 0) if gradient else second)
+    return rises
+
+
+def obs(case, gradients=200, damping=1e-5):
+    every = [loss_gradient(case, n, case.y[n]) for n in range(len(case.x))]
+    return plain.surgery(case.model, case.weights, every, damping)
 
 
 def hessian(case, probes=10):
@@ -138,6 +181,41 @@ def wanda(case):
         np.abs(w) * np.sqrt(sum((a**2).sum(axis=0) for a in part.inputs))
         for w, part in zip(case.weights, case.signals, strict=True)
     ]
+
+
+def obs_layer(case):
+    def of_variable(w, part):
+        if w.ndim == 1:  # each weight alone in its output
+            products = np.diag(sum((a.astype("float64") ** 2).sum(axis=0) for a in part.inputs).ravel())
+        elif part.added:
+            products = np.diag(np.full(w.size, sum(len(a) for a in part.inputs)))
+        else:
+            rows = np.concatenate([a.reshape(len(a), -1) for a in part.inputs]).astype("float64")
+            products = rows.T @ rows
+        dead = np.diag(products) == 0
+        products = products + np.diag(dead)
+        damped = products + 0.01 * np.mean(np.diag(products)) * np.eye(len(products))
+        cost = np.where(dead, 0, 1 / np.diag(np.linalg.inv(damped)))
+        return (w.astype("float64").reshape(len(cost), -1) ** 2 * cost[:, None]).reshape(w.shape)
+
+    return [of_variable(w, part) for w, part in zip(case.weights, case.signals, strict=True)]
+
+
+def ria(case):
+    def of_variable(w, part, norm):
+        w = np.abs(w.astype("float64"))
+        if part.added:
+            shares = 1 + w / w.sum()
+        elif w.ndim == 1:
+            shares = np.full(w.shape, 2)
+        else:
+            outputs = tuple(axis for axis in range(w.ndim) if part.inputs[0].shape[axis + 1] == 1)
+            inputs = tuple(axis for axis in range(w.ndim) if axis not in outputs)
+            shares = w / w.sum(axis=inputs, keepdims=True) + w / w.sum(axis=outputs, keepdims=True)
+        return np.where(w > 0, shares, 0) * norm**0.5
+
+    norms = [np.sqrt(sum((a.astype("float64") ** 2).sum(axis=0) for a in part.inputs)) for part in case.signals]
+    return [of_variable(w, part, norm) for w, part, norm in zip(case.weights, case.signals, norms, strict=True)]
 
 
 def deletion(case):
@@ -198,6 +276,11 @@ def synaptic_intelligence(case):
         return np.maximum(gain, 0) / ((steps[-1][2] - steps[0][1]) ** 2 + 0.1)
 
     return of_each_variable(case, one)
+
+
+def movement(case):
+    gains = of_each_variable(case, lambda steps: sum(-gradient * (after - before) for gradient, before, after in steps))
+    return [gain - min(g.min() for g in gains) for gain in gains]
 
 
 def rwalk(case, window=10, decay=0.9, epsilon=1e-3):

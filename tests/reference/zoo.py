@@ -16,12 +16,13 @@ from keras import losses
 
 EXAMPLES = 5
 
-FLOWS = frozenset({"signal", "wanda"})  # need to know what each weight multiplies
-BELIEFS = frozenset({"fisher", "fisher_sampled", "fisher_argmax", "obd"})  # need a loss that is a log-probability
-EXACT = frozenset({"fisher", "obd"})  # cost a pass for each class and place
-ARGMAX = frozenset({"fisher_argmax"})  # means nothing for a regression
+FLOWS = frozenset({"signal", "wanda", "ria", "obs_layer"})  # need to know what each weight multiplies
+OF_LABELS = frozenset({"fisher_reversed", "lrp"})  # need the logits behind a label
+BELIEFS = OF_LABELS | {"fisher", "fisher_sampled", "fisher_argmax", "obd", "expected_rise"}  # a log-probability
+EXACT = frozenset({"fisher", "obd", "expected_rise", "lrp"})  # cost a pass for each place, or want one label
+ARGMAX = OF_LABELS | {"fisher_argmax"}  # mean nothing for a regression
 UNITS = frozenset({"deletion"})  # needs to know which weights make up a unit
-OF_LOSS = frozenset({"fisher_empirical", "fisher_batched", "taylor", "snip", "hessian", "deletion"})
+OF_LOSS = frozenset({"fisher_empirical", "fisher_batched", "taylor", "snip", "hessian", "deletion", "obs"})
 
 CLASSES = losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -82,8 +83,15 @@ ENTRIES = {}
 SAME = object()
 
 
-def entry(x, y, loss=CLASSES, told=SAME, refused=frozenset(), refusable=frozenset(), rounding=2**-23, quick=False):
-    """Enter a function that makes a network; `x` and `y` are callables `draw(rng)`, or lists or dicts of them."""
+def entry(
+    x, y, loss=CLASSES, told=SAME, refused=frozenset(), refusable=frozenset(), rounding=2**-23, quick=False,
+    normalised=False,
+):  # fmt: skip
+    """Enter a function that makes a network; `x` and `y` are callables `draw(rng)`, or lists or dicts of them.
+
+    `normalised`: bool. Whether a BatchNormalization stands behind a layer.
+    """
+    refused = refused | (frozenset() if normalised else {"bn_scale"})
 
     def enter(make):
         name = make.__name__

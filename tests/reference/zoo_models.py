@@ -31,7 +31,7 @@ def siamese():
     return keras.Model([left, right], layers.Dense(3)(layers.Subtract()([trunk(left), trunk(right)])))
 
 
-@entry(floats(4, 4, 1), LABELS)
+@entry(floats(4, 4, 1), LABELS, normalised=True)
 def nested_models():
     inner = sequential(keras.Input((4, 4, 1)), layers.Conv2D(2, 2), layers.BatchNormalization(), layers.ReLU())
     x = keras.Input((4, 4, 1))
@@ -214,18 +214,18 @@ def single_logit():
     return small(1)
 
 
-@entry(floats(4), integers(2), losses.BinaryCrossentropy())
+@entry(floats(4), integers(2), losses.BinaryCrossentropy(), refused={"lrp"})
 def single_sigmoid():
     """With labels as they often come: integers without an axis for the one output."""
     return small(1, "sigmoid")
 
 
-@entry(floats(4), zeros_and_ones(3), losses.BinaryCrossentropy(from_logits=True))
+@entry(floats(4), zeros_and_ones(3), losses.BinaryCrossentropy(from_logits=True), refused={"lrp"})
 def several_labels():
     return small(3)
 
 
-@entry(floats(4), LABELS, losses.SparseCategoricalCrossentropy())
+@entry(floats(4), LABELS, losses.SparseCategoricalCrossentropy(), refused={"lrp"})
 def softmax_at_the_end():
     return small(3, "softmax")
 

@@ -24,7 +24,7 @@ def scores():
     offsets = {"random": 0.2, "magnitude": 0.6, "fisher": 0.4}
     first = grid(offsets, seeds=6, epochs=(1, 5), levels=("weight", "unit"))
     second = grid({"random": 0.2, "magnitude": 0.3, "fisher": 0.5}, seeds=6, epochs=(1, 5), task="digits", run="b")
-    stuck = [curve([0] * 10 + [0.02], measure="stuck", seed=seed, epoch=5) for seed in range(6)]
+    stuck = [curve([0] * 10 + [0.02], measure="stuck", seed=seed, replaced_fraction=np.nan) for seed in range(6)]
     return report.scores(pd.concat([first, second, *stuck]))
 
 

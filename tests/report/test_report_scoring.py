@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from report_frames import LOG10
 
 import report
 from report.grid.scores import FLAGS, area, tolerance
@@ -118,7 +119,8 @@ def test_ties_and_unequal_fractions_are_flagged(make_curve):
 
 
 def test_threshold_one_below_chance_is_flagged(make_curve):
-    assert only(make_curve([0, 0, 0.02]))["flags"] == "misses chance"
+    for fraction in (np.nan, [0, 0.5, 0.9]):
+        assert "misses chance" in only(make_curve([0, 0, 0.02]).assign(replaced_fraction=fraction))["flags"]
     assert only(make_curve([0, 0, 0.95]))["flags"] == ""
 
 
@@ -128,9 +130,29 @@ def test_threshold_one_above_chance_is_flagged_only_if_the_replaced_fraction_is_
     assert only(rows.assign(replaced_fraction=np.nan))["flags"] == "misses chance"
 
 
+def test_where_everything_is_replaced_and_chance_is_not_reached_scores_go_by_the_measured_end(make_curve):
+    found = only(make_curve([0, 0.02, 0.04, 0.2, 0.2]))  # halfway to the end at the third threshold: 0.02, 0.04 of 0.2
+    assert found["flags"] == "measured end" and found["chance_loss"] == LOG10
+    assert found["area"] == pytest.approx((0.1 + 0.2 + 1 + 0.5) / 4) and found["tolerance"] == 0.25
+    # of the accuracy, 0.9 - 0.8 lost, likewise: 0.884, 0.868, 0.74, 0.74
+    assert found["accuracy_area"] == pytest.approx((0.1 + 0.2 + 1 + 0.5) / 4)
+    assert only(make_curve([0, 0.1, 0.2, 0.95, 0.95]))["flags"] == ""
+
+
+def test_a_rise_too_small_to_order_is_said(make_curve, make_grid):
+    rise = 0.01 * 2 * math.sqrt(2) / (LOG10 - 0.1)  # two standard errors of a difference, as a share of the way
+    for share, flags in ((1.01, "measured end"), (0.99, "measured end; small rise"), (-1, "measured end; small rise")):
+        found = only(make_curve([0, 0, share * rise]))
+        assert found["flags"] == flags and math.isnan(found["area"]) == ("small" in flags)
+    frame = make_grid({"a": 0.3, "b": 0.6}, seeds=6, fill="rounded:8")
+    frame["validation_loss"] = 0.1 + (frame["validation_loss"] - 0.1) * 1e-3
+    said = str(report.order(frame))
+    assert "small rise: all measures; replacing everything raises the loss by two standard errors or less" in said
+
+
 def test_unknown_chance_is_what_most_measures_end_at(make_curve):
     rows = [make_curve([0, 0.5, 1], measure=name) for name in ("a", "b", "c")]
-    stuck = make_curve([0, 0, 0.02], measure="sign_stability")
+    stuck = make_curve([0, 0, 0.02], measure="sign_stability").assign(replaced_fraction=np.nan)
     found = report.scores(pd.concat([*rows, stuck]).assign(chance_loss=np.nan)).set_index("measure")
     assert found["chance_loss"].tolist() == pytest.approx([math.log(10)] * 4)
     assert found["flags"].to_dict() == {
@@ -161,7 +183,7 @@ def test_wrong_frames_are_refused(make_curve):
 
 
 def test_every_flag_without_a_score_says_so():
-    assert sum("no score" in meaning for meaning in FLAGS.values()) == 5
+    assert sum("no score" in meaning for meaning in FLAGS.values()) == 6
 
 
 def test_area_and_tolerance_of_bare_arrays():
@@ -178,7 +200,7 @@ def test_student_t_by_hand():
 
 
 def test_table_puts_the_best_first_and_what_misses_chance_last(make_grid, make_curve):
-    stuck = [make_curve([0] * 10 + [0.02], measure="stuck", seed=seed) for seed in range(3)]
+    stuck = [make_curve([0] * 10 + [0.02], measure="stuck", seed=seed, replaced_fraction=np.nan) for seed in range(3)]
     table = report.table(pd.concat([make_grid({"late": 0.6, "early": 0.2}, seeds=3), *stuck]))
     assert table["measure"].tolist() == ["late", "early", "stuck"]
     assert table["networks"].tolist() == [3, 3, 3]

@@ -14,7 +14,7 @@ import zoo_models  # noqa: F401
 import importance
 
 MEASURES = [name for name in importance.names() if importance.load(name).definition.needs == "trajectory"]
-OF_GRADIENTS = {"synaptic_intelligence", "rwalk"}
+OF_GRADIENTS = {"synaptic_intelligence", "rwalk", "movement"}
 EXAMPLES, BATCH, EPOCHS = 4, 2, 6  # 12 steps: a window of rwalk and the beginning of the next
 
 # From the network to the measures that may be refused for it. A wrapper of the optimizer sees the penalty's gradient
