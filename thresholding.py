@@ -453,7 +453,7 @@ def _at_home(of_layers, groups):
     home = np.full(max(high for _, high in ends) + 1, -1)
     for layer, indices in enumerate(of_layers):
         for index in indices:
-            ids = _once(groups[index])
+            ids = structure.once(groups[index])
             ids = ids[ids >= 0]
             home[ids[home[ids] < 0]] = layer
     found = [[] for _ in of_layers]
@@ -465,20 +465,15 @@ def _at_home(of_layers, groups):
     return found
 
 
-def _once(ids):
-    """Leave out what only repeats along an axis."""
-    return ids[tuple(slice(1) if stride == 0 else slice(None) for stride in ids.strides)]
-
-
 def _in_groups(ids):
     """Return which weights are in a group: None for all, or bool array (weights,)."""
-    return None if _once(ids).min(initial=0) >= 0 else ids.ravel() >= 0
+    return None if structure.once(ids).min(initial=0) >= 0 else ids.ravel() >= 0
 
 
 def _ends(several):
     """Return the lowest and the highest group of some arrays of ids; None if there is none."""
     found = []
-    for ids in map(_once, several):
+    for ids in map(structure.once, several):
         ids = ids if ids.min(initial=0) >= 0 else ids[ids >= 0]
         found += [int(ids.min()), int(ids.max())] if ids.size else []
     return (min(found), max(found)) if found else None
