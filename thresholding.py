@@ -124,6 +124,22 @@ class Partition:
         shaped = [part.reshape(shape) for part, shape in zip(split, self._shapes, strict=True)]
         return Ranking(shaped, tied / self.participating, steps)
 
+    def numbered(self):
+        """Number the groups that take part, from 0, scope after scope.
+
+        Returns:
+            ids: list of int arrays like the weights; -1 where a weight takes no part.
+            scopes: list of int arrays (groups,): the numbers of each scope's groups.
+        """
+        ids, scopes, count = np.full(self._size, -1), [], 0
+        for scope in self._scopes:
+            own = np.arange(len(scope.sizes))
+            ids[scope.positions] = count + (own if scope.ids is None else scope.ids)
+            scopes.append(count + own)
+            count += len(own)
+        split = np.split(ids, np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1])
+        return [part.reshape(shape) for part, shape in zip(split, self._shapes, strict=True)], scopes
+
     def values(self, importances, reduction="mean"):
         """Return the importance of each group, as a list of float32 arrays (groups,), one for each scope."""
         check_choice("reduction", reduction, tuple(REDUCTIONS))
