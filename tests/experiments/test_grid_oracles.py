@@ -103,6 +103,7 @@ def test_shapley_is_the_mean_rise_over_orders_until_chance(folder):
         gone, last = np.zeros(UNITS, bool), work.elimination.path(order)[0]
         for group in order:
             if last >= chance:
+                cut += 1
                 break
             now = work.elimination.losses(gone, np.arange(UNITS) == group)[group]
             gone[group] = True
