@@ -1,12 +1,26 @@
 """From importances to ranks to weights with the least important ones replaced.
 
-A rank is the fraction of the weights in its scope (a layer, or the model) that falls before a weight does. Replacing
+A rank is the fraction of the weights in its scope (a layer, the model, ...) that falls before a weight does. Replacing
 where `rank < t` replaces nothing at t = 0, everything at t = 1, and in between the fraction asked for, to within one
 group. Equal importances are put in order by a seeded shuffle: position, which knows about the architecture, decides
 nothing. (A rule such as `importance < percentile(importances, 100 t)` replaces none of the weights that tie at the
 percentile, and so flatters a measure under which most weights tie.)
+
+Scopes, within what ranks are compared:
+
+- `layer`: the weights of a layer. A group that lies across layers is compared in the layer of its first weight.
+- `model`: all weights.
+- `output`: the weights of one output unit: its part of the kernel, and its bias. Weights of a layer without a kernel,
+  such as gamma and beta, and a bias that several units share, are compared within their layer.
+- `N:M`, such as `2:4`: the weights from M inputs of an output that lie one after another in the kernel, M - N of which
+  the threshold 1 - N/M replaces. Thresholds are multiples of 1/M; what is no kernel takes no part.
+- `model:lamp`, `model:owl`: all weights; how much of each layer falls is decided by another rule, of `ALLOCATIONS`.
+
+`output` and `N:M` are for weights that stand alone.
 """
 
+import itertools
+import math
 import re
 from typing import NamedTuple
 
@@ -16,7 +30,9 @@ from engine import checks, draws, structure
 
 REDUCTIONS = {"mean": np.add, "sum": np.add, "minimum": np.minimum, "maximum": np.maximum}
 SCOPES = ("layer", "model")
+"""The scopes that any level has."""
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+_BLOCK = 2**18
 
 
 def check_choice(name, value, choices):
@@ -27,6 +43,45 @@ def check_choice(name, value, choices):
     """
     if value not in choices:
         raise ValueError(f"Expected {name} to be one of {', '.join(map(repr, choices))}, received {value!r}.")
+
+
+def check_scope(name, value):
+    """Return a scope.
+
+    Raises:
+        ValueError: it is none.
+    """
+    blocks = re.fullmatch(r"([1-9][0-9]*):([1-9][0-9]*)", value) if isinstance(value, str) else None
+    if not (value in _FIXED_SCOPES or (blocks and int(blocks[1]) < int(blocks[2]))):
+        raise ValueError(
+            f"Expected {name} to be one of {', '.join(map(repr, _FIXED_SCOPES))}, or blocks in which N of M weights "
+            f"are kept, such as '2:4' (in YAML in quotes), received {value!r}."
+        )
+    return value
+
+
+def check_thresholds(scope, thresholds):
+    """Raise if a scope cannot have some thresholds.
+
+    Raises:
+        ValueError: blocks of M weights, and thresholds that are not multiples of 1/M or leave out what the scope names.
+    """
+    length = _block_length(scope)
+    if length is None:
+        return
+    named = (length - int(scope.split(":")[0])) / length
+    rounded = [round(t * length) / length for t in thresholds]
+    if not np.array_equal(np.float32(rounded), np.float32(thresholds)) or named not in rounded:
+        few = ", ".join(f"{place / length:.10g}" for place in range(length + 1))
+        raise ValueError(
+            f"Expected thresholds that are multiples of 1/{length}, {named:.10g} among them, for the scope {scope!r}, "
+            f"which replaces whole numbers of {length} weights; received {list(thresholds)}. Use thresholds=[{few}]."
+        )
+
+
+def _block_length(scope):
+    """Return M of a scope N:M, None of any other."""
+    return int(scope.split(":")[1]) if scope[0].isdigit() else None
 
 
 class Ranking(NamedTuple):
@@ -61,12 +116,16 @@ class Ranking(NamedTuple):
 
 
 class _Scope(NamedTuple):
-    """Weights whose ranks are compared. Flat positions are those in all variables laid end to end."""
+    """Weights whose ranks are compared, one variable's after another's."""
 
-    positions: object  # slice, or int array (weights,): where the scope's weights are
+    members: list  # of (index of a variable, which of its weights take part: None for all, or bool array (weights,))
     ids: np.ndarray | None  # int array (weights,): group of each, from 0; None when every weight stands alone
-    sizes: np.ndarray  # int array (groups,)
+    sizes: np.ndarray  # int array (groups,); all 1 where every weight stands alone
     by_group: np.ndarray | None  # int array (weights,): the scope's weights sorted by group
+    blocks: np.ndarray | None = None  # int array (groups,): groups of other blocks are not compared; None: all are
+    layers: np.ndarray | None = (
+        None  # int array (groups,): the layer of each group, where layers get shares of their own
+    )
 
 
 class Partition:
@@ -76,24 +135,40 @@ class Partition:
         groups: list of int arrays like `model.trainable_variables` (`aggregation.load(level).groups(model)`). Weights
             of groups below 0 are never replaced.
         model: keras.Model.
-        scope: "layer" or "model". Within what ranks are compared.
+        scope: str. Within what ranks are compared: "layer", "output", "2:4" (or N:M), "model", "model:lamp" or
+            "model:owl"; see the module's docstring.
         variables: "all", or the roles that take part, such as ["kernel", "bias"]. The others are never replaced.
+
+    Raises:
+        ValueError: an unknown choice; arrays of other shapes; no weights that take part; groups of several weights, or
+            a kernel whose inputs M does not divide, in a scope that is not for them.
     """
 
     def __init__(self, groups, model, scope="layer", variables="all"):
-        check_choice("scope", scope, SCOPES)
+        check_scope("scope", scope)
         parts = structure.parts(model)
         self._shapes = [part.shape for part in parts]
         _check_like("groups", groups, self._shapes)
-        takes_part = _participation(parts, variables)
-        ends = np.cumsum([0, *(int(np.prod(shape)) for shape in self._shapes)])
-        members = {}
+        takes_part, length = _participation(parts, variables), _block_length(scope)
+        if length is not None:
+            takes_part = [
+                takes and structure.column_labels(p) is not None for takes, p in zip(takes_part, parts, strict=True)
+            ]
+        of_layers = {}
         for index, part in enumerate(parts):
             if takes_part[index]:
-                members.setdefault(id(part.layer) if scope == "layer" else None, []).append(index)
-        self._size = int(ends[-1])
-        scopes = (_scope(indices, groups, ends) for indices in members.values())
-        self._scopes = [scope for scope in scopes if len(scope.sizes)]
+                of_layers.setdefault(id(part.layer), []).append(index)
+        members = _at_home(list(of_layers.values()), groups)
+        self._allocation = ALLOCATIONS.get(scope.removeprefix("model:"))
+        if scope.startswith("model"):
+            layers = np.repeat(np.arange(len(members)), [len(m) for m in members])
+            members = [[member for of_layer in members for member in of_layer]]
+            made = [_scope(members[0], groups, layers if self._allocation else None)]
+        else:
+            made = [_scope(of_layer, groups) for of_layer in members if of_layer]
+        self._scopes = [scope for scope in made if len(scope.sizes)]
+        if scope == "output" or length is not None:
+            self._scopes = [_in_blocks(s, scope, parts, length) for s in self._scopes]
         if not self._scopes:
             raise ValueError(
                 "Expected weights that may be replaced, received a level and variables that leave none. Use another "
@@ -107,21 +182,32 @@ class Partition:
         Returns:
             Ranking.
         """
-        ranks = np.full(self._size, np.inf, dtype="float32")
-        tied, steps = 0, []
-        for number, (scope, values) in enumerate(zip(self._scopes, self.values(importances, reduction), strict=True)):
-            order, ties = _ascending(values, draws.generator(seed, "ties", number))
-            sizes = scope.sizes[order]
-            fallen = np.cumsum(sizes)
-            # In float32 the last of 2**25 ranks and more would round to 1, and its weights would never fall.
-            group_ranks = np.minimum(((fallen - sizes) / fallen[-1]).astype("float32"), _BELOW_ONE)
-            by_group = np.empty(len(order), dtype="float32")
+        importances = self._checked(importances, reduction)
+        ranks, tied, steps = {}, 0, []
+        for number, scope in enumerate(self._scopes):  # one at a time: each takes several times its weights' memory
+            values = _values(scope, importances, reduction)
+            rng, tie = draws.generator(seed, "ties", number), None
+            if scope.layers is not None:
+                values, tie = _shared_out(values, scope, self._allocation)
+            order, ties = _ascending(values, rng)
+            if scope.blocks is not None:
+                order, ties = _block_by_block(scope.blocks, values, order)
+            ties = ties if tie is None else tie[order]
+            sizes = scope.sizes if scope.ids is None else scope.sizes[order]
+            fallen = np.cumsum(sizes, dtype=sizes.dtype)
+            if scope.blocks is None:
+                group_ranks = _fractions(fallen - sizes, fallen[-1])
+            else:
+                group_ranks = _fractions(*_within(scope.blocks[order]))
+            by_group = np.empty_like(group_ranks)
             by_group[order] = group_ranks
-            ranks[scope.positions] = by_group if scope.ids is None else by_group[scope.ids]
+            self._put(ranks, scope, by_group)
             tied += int(sizes[ties].sum())
-            steps.append((group_ranks, fallen))
-        split = np.split(ranks, np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1])
-        shaped = [part.reshape(shape) for part, shape in zip(split, self._shapes, strict=True)]
+            steps.append((group_ranks if scope.blocks is None else np.sort(group_ranks), fallen))
+        shaped = [
+            ranks[index] if index in ranks else np.full(shape, np.inf, "float32")
+            for index, shape in enumerate(self._shapes)
+        ]
         return Ranking(shaped, tied / self.participating, steps)
 
     def numbered(self):
@@ -131,27 +217,49 @@ class Partition:
             ids: list of int arrays like the weights; -1 where a weight takes no part.
             scopes: list of int arrays (groups,): the numbers of each scope's groups.
         """
-        ids, scopes, count = np.full(self._size, -1), [], 0
+        found, scopes, count = [np.full(shape, -1) for shape in self._shapes], [], 0
         for scope in self._scopes:
-            own = np.arange(len(scope.sizes))
-            ids[scope.positions] = count + (own if scope.ids is None else scope.ids)
-            scopes.append(count + own)
-            count += len(own)
-        split = np.split(ids, np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1])
-        return [part.reshape(shape) for part, shape in zip(split, self._shapes, strict=True)], scopes
+            numbers = count + np.arange(len(scope.sizes))
+            of_weights, begin = numbers if scope.ids is None else count + scope.ids, 0
+            for index, there in scope.members:
+                flat = found[index].reshape(-1)
+                end = begin + (flat.size if there is None else int(there.sum()))
+                flat[slice(None) if there is None else there] = of_weights[begin:end]
+                begin = end
+            scopes.append(numbers)
+            count += len(numbers)
+        return found, scopes
 
     def values(self, importances, reduction="mean"):
         """Return the importance of each group, as a list of float32 arrays (groups,), one for each scope."""
+        importances = self._checked(importances, reduction)
+        return [_values(scope, importances, reduction) for scope in self._scopes]
+
+    def _checked(self, importances, reduction):
         check_choice("reduction", reduction, tuple(REDUCTIONS))
         _check_like("importances", importances, self._shapes)
-        flat = np.concatenate([np.asarray(a, "float32").ravel() for a in importances])
-        if not (np.isfinite(flat).all() and (flat >= 0).all()):
-            raise ValueError(
-                f"Expected importances that are finite and at least 0, received {np.isnan(flat).sum()} NaN, "
-                f"{np.isinf(flat).sum()} infinite and {(flat < 0).sum()} negative values. Take the absolute value, or "
-                "look for a loss that diverged."
+        found = [np.asarray(a, "float32").ravel() for a in importances]
+        if not all(a.min(initial=0) >= 0 and np.isfinite(a.max(initial=0)) for a in found):
+            nan, infinite, negative = (
+                sum(int(np.count_nonzero(is_so(a))) for a in found) for is_so in (np.isnan, np.isinf, lambda a: a < 0)
             )
-        return [_reduce(flat[scope.positions], scope, reduction) for scope in self._scopes]
+            raise ValueError(
+                f"Expected importances that are finite and at least 0, received {nan} NaN, {infinite} infinite and "
+                f"{negative} negative values. Take the absolute value, or look for a loss that diverged."
+            )
+        return found
+
+    def _put(self, ranks, scope, by_group):
+        """Put the ranks of a scope's groups where their weights are: into {index of a variable: ranks in its shape}."""
+        of_weights, begin = by_group if scope.ids is None else _taken(by_group, scope.ids), 0
+        for index, there in scope.members:
+            count = math.prod(self._shapes[index]) if there is None else int(np.count_nonzero(there))
+            own = of_weights[begin : begin + count]
+            begin += count
+            if there is None:
+                ranks[index] = own.reshape(self._shapes[index])
+            else:
+                ranks.setdefault(index, np.full(self._shapes[index], np.inf, "float32")).reshape(-1)[there] = own
 
 
 def rank(importances, groups, reduction="mean", scope="layer", model=None, seed=0, variables="all"):
@@ -161,7 +269,7 @@ def rank(importances, groups, reduction="mean", scope="layer", model=None, seed=
         importances: list of float arrays like `model.trainable_variables`, finite, at least 0, larger = keep.
         groups: list of int arrays, likewise. Members of a group share one importance; below 0 a weight takes no part.
         reduction: "mean", "sum", "minimum" or "maximum". How a group's importance comes from its members'.
-        scope: "layer" or "model".
+        scope: str. "layer", "model" or another; see the module's docstring.
         model: keras.Model. Says which layer owns which weight.
         seed: int. Decides the order of equal importances.
         variables: "all", or the roles that take part, such as ["kernel"].
@@ -349,24 +457,206 @@ def _participation(parts, variables):
     return [part.role in variables for part in parts]
 
 
-def _scope(indices, groups, ends):
-    positions = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in indices])
-    ids = np.concatenate([groups[i].ravel() for i in indices])
-    positions, ids = positions[ids >= 0], ids[ids >= 0]
-    contiguous = len(positions) and positions[-1] - positions[0] == len(positions) - 1
-    where = slice(positions[0], positions[0] + len(positions)) if contiguous else positions
-    _, ids, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+def _at_home(of_layers, groups):
+    """Say which weights are compared in which layer: those of a group that lies across layers in that of its first.
+
+    Args:
+        of_layers: list of lists of int: the places of each layer's variables.
+
+    Returns:
+        list of lists of (place of a variable, which of its weights: None for all, or bool array (weights,)).
+    """
+    ends = [_ends([groups[index] for index in indices]) for indices in of_layers]
+    ends = sorted(pair for pair in ends if pair is not None)
+    if all(one[1] < other[0] for one, other in itertools.pairwise(ends)):  # no group is in two layers
+        return [[(index, _in_groups(groups[index])) for index in indices] for indices in of_layers]
+    home = np.full(max(high for _, high in ends) + 1, -1)
+    for layer, indices in enumerate(of_layers):
+        for index in indices:
+            ids = _once(groups[index])
+            ids = ids[ids >= 0]
+            home[ids[home[ids] < 0]] = layer
+    found = [[] for _ in of_layers]
+    for index in itertools.chain(*of_layers):
+        ids = groups[index].ravel()
+        owners = np.where(ids >= 0, home[ids], -1)
+        for layer in np.unique(owners[owners >= 0]):
+            found[layer].append((index, None if (owners == layer).all() else owners == layer))
+    return found
+
+
+def _once(ids):
+    """Leave out what only repeats along an axis."""
+    return ids[tuple(slice(1) if stride == 0 else slice(None) for stride in ids.strides)]
+
+
+def _in_groups(ids):
+    """Return which weights are in a group: None for all, or bool array (weights,)."""
+    return None if _once(ids).min(initial=0) >= 0 else ids.ravel() >= 0
+
+
+def _ends(several):
+    """Return the lowest and the highest group of some arrays of ids; None if there is none."""
+    found = []
+    for ids in map(_once, several):
+        ids = ids if ids.min(initial=0) >= 0 else ids[ids >= 0]
+        found += [int(ids.min()), int(ids.max())] if ids.size else []
+    return (min(found), max(found)) if found else None
+
+
+def _fractions(before, total):
+    """Return ranks, float32 (groups,), of what falls before each and of all that falls."""
+    found = np.empty(len(before), "float32")
+    np.divide(before, total, out=found, dtype="float64", casting="same_kind")
+    # In float32 the last of 2**25 ranks and more would round to 1, and its weights would never fall.
+    return np.minimum(found, _BELOW_ONE, out=found)
+
+
+def _scope(members, groups, layers=None):
+    """Prepare a scope from its members; `layers` is the layer of each, where the scope's groups have to know it."""
+    found = [groups[i].ravel() if there is None else groups[i].ravel()[there] for i, there in members]
+    if layers is not None:
+        layers = np.repeat(layers, [len(ids) for ids in found])
+    ids = np.concatenate(found)
+    del found
+    if (ids[1:] > ids[:-1]).all():  # each another than the ones before
+        return _alone(members, len(ids), layers)
+    _, ids, sizes = structure.numbered(ids)
     if len(sizes) == len(ids):
-        return _Scope(where, None, sizes, None)
-    return _Scope(where, ids, sizes, np.argsort(ids, kind="stable"))
+        return _alone(members, len(ids), layers)
+    by_group = _sorted(ids)[0].copy()
+    firsts = None if layers is None else layers[by_group[np.cumsum(sizes) - sizes]]
+    return _Scope(members, ids, sizes, by_group, layers=firsts)
 
 
-def _reduce(values, scope, reduction):
-    """Return the importance of each group, float32 (groups,)."""
+def _alone(members, count, layers=None):
+    sizes = np.broadcast_to(np.array(1, "int32" if count < 2**31 else "int64"), count)
+    return _Scope(members, None, sizes, None, layers=layers)
+
+
+# Blocks of weights that are compared with one another alone
+
+
+def _in_blocks(made, scope, parts, length):
+    """Divide a scope, whose weights stand alone, into those of each output, or into blocks of some inputs of one."""
+    if made.ids is not None:
+        raise ValueError(
+            f"Expected weights that stand alone for the scope {scope!r}, as at the level 'weight', received groups of "
+            f"several in {parts[made.members[0][0]].layer.path!r}. Use the scope 'layer' or 'model' for them."
+        )
+    found, count = [], 0
+    for index, there in made.members:
+        if length is None:
+            blocks = structure.output_labels(parts[index]).ravel()  # those of a layer's variables agree
+        else:
+            blocks = (
+                _of_inputs(structure.column_labels(parts[index]).ravel(), parts[index].layer, scope, length) + count
+            )
+            count = blocks.max() + 1
+        found.append(blocks if there is None else blocks[there])
+    return made._replace(blocks=structure.numbered(np.concatenate(found).astype("int64"))[1])
+
+
+def _of_inputs(columns, layer, scope, length):
+    """Number the blocks of `length` weights that lie one after another in a column: int array (weights,)."""
+    inputs = np.unique(columns, return_counts=True)[1]
+    if (inputs % length).any():
+        raise ValueError(
+            f"Expected kernels with a number of inputs that {length} divides for the scope {scope!r}, received "
+            f"{inputs.max()} of each output in {layer.path!r}. Use blocks of another length, or the scope 'output'."
+        )
+    blocks = np.empty(len(columns), "int64")
+    blocks[np.argsort(columns, kind="stable")] = np.arange(len(columns)) // length
+    return blocks
+
+
+def _block_by_block(blocks, values, order):
+    """Sort by block what is in order already: return the order, and which values tie with another of their block."""
+    order = order[_sorted(blocks[order])[0]]
+    own, value = blocks[order], values[order]
+    return order, _beside((own[1:] == own[:-1]) & (value[1:] == value[:-1]))
+
+
+def _within(blocks):
+    """Return the place of each in its block, and the blocks' lengths; int arrays (groups,), for blocks in order."""
+    lengths = np.bincount(blocks)
+    return np.arange(len(blocks)) - np.repeat(np.cumsum(lengths) - lengths, lengths), np.repeat(lengths, lengths)
+
+
+# How much of each layer falls
+
+
+def _lamp(values, sizes):
+    """Score a layer's groups by v^2 over the sum of the squares of all that are not below v; 0 stays 0.
+
+    Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning", 2021: with magnitudes as importances these
+    are its scores. They are compared over all layers, so that what is alone at the top of its layer falls last.
+    """
+    squares = (values / (values.max() or 1)) ** 2
+    rest = np.cumsum(squares[::-1])[::-1][np.searchsorted(values, values)]
+    return np.divide(squares, rest, out=np.zeros_like(rest), where=squares > 0)
+
+
+def _rank_within(values, sizes):
+    """Return the fraction of a layer that is less important than each group."""
+    before = np.cumsum(sizes) - sizes
+    return before[np.searchsorted(values, values)] / sizes.sum()
+
+
+_OUTLYING, _LEEWAY = 5, 0.08
+
+
+def _outliers(values, sizes):
+    """Return the share of a layer's weights whose importance is above five times the layer's mean."""
+    mean = (values * sizes).sum() / sizes.sum()
+    return sizes[values > _OUTLYING * mean].sum() / sizes.sum()
+
+
+def _by_lamp(of_layers):
+    return [_lamp(*of_layer) for of_layer in of_layers]
+
+
+def _by_owl(of_layers):
+    """Let less fall of layers with more outliers: the fractions that fall of two layers differ by 0.16 at most.
+
+    Yin et al., "Outlier weighed layerwise sparsity", 2024, with its M = 5 and lambda = 0.08. The importances take the
+    place of abs(w) times the norm of the input, which is what `wanda` gives.
+    """
+    share = np.array([_outliers(*of_layer) for of_layer in of_layers])
+    spread = np.ptp(share)
+    later = 2 * _LEEWAY * (share - share.min()) / spread if spread else np.zeros(len(share))
+    return [_rank_within(*of_layer) + late for of_layer, late in zip(of_layers, later, strict=True)]
+
+
+ALLOCATIONS = {"lamp": _by_lamp, "owl": _by_owl}
+"""Rules for how much of each layer falls when ranks are compared over the model.
+
+A rule is given a list of (importances, sizes) of each layer's groups, in ascending order of the importances, and
+returns a list of arrays of what is compared instead. Within a layer the order stays, and the threshold is the fraction
+of the model that falls."""
+_FIXED_SCOPES = ("layer", "output", "model", *(f"model:{name}" for name in ALLOCATIONS))
+
+
+def _shared_out(values, scope, allocation):
+    """Return what orders the groups of all layers, uint32 (groups,), and which tie with another of their layer."""
+    order = np.lexsort((values, scope.layers))
+    layers, ascending = scope.layers[order], values[order].astype("float64")
+    starts = np.flatnonzero(np.diff(layers)) + 1
+    of_layers = list(zip(np.split(ascending, starts), np.split(scope.sizes[order], starts), strict=True))
+    numbers, ties = np.empty(len(values), "uint32"), np.empty(len(values), bool)
+    numbers[order] = np.unique(np.concatenate(allocation(of_layers)), return_inverse=True)[1]
+    ties[order] = _beside((np.diff(layers) == 0) & (np.diff(ascending) == 0))
+    return numbers, ties
+
+
+def _values(scope, importances, reduction):
+    """Return the importance of each of a scope's groups, float32 (groups,), from those of the weights, flat."""
+    values = [importances[i] if there is None else importances[i][there] for i, there in scope.members]
+    values = values[0] if len(values) == 1 else np.concatenate(values)
     if scope.ids is None:
         return values
     starts = np.cumsum(scope.sizes) - scope.sizes
-    reduced = REDUCTIONS[reduction].reduceat(values[scope.by_group].astype("float64"), starts)
+    reduced = REDUCTIONS[reduction].reduceat(_taken(values, scope.by_group, "float64"), starts)
     if reduction == "mean":
         reduced = reduced / scope.sizes
     return np.minimum(reduced, np.finfo("float32").max).astype("float32")
@@ -375,16 +665,45 @@ def _reduce(values, scope, reduction):
 def _ascending(values, rng):
     """Sort, equal values shuffled: return the order (groups,) and, in that order, which values tie with another.
 
-    One sort of 64-bit keys does it, on any machine with the same result: the bits of a float >= 0 sort like the
-    float, and below them stands a place in a random permutation, which makes every key unique.
+    Values are float32 of at least 0, whose bits sort like they do, or uint32. Equal ones stay as they are, which is a
+    random permutation.
     """
-    shuffle = rng.permutation(len(values)).astype("uint32")
-    bits = (values[shuffle] + np.float32(0)).view("uint32")  # adding 0 turns -0 into 0
-    keys = np.sort((bits.astype("uint64") << np.uint64(32)) | np.arange(len(values), dtype="uint64"))
-    order = shuffle[(keys & np.uint64(0xFFFFFFFF)).astype("int64")]
-    sorted_bits = (keys >> np.uint64(32)).astype("uint32")
-    same = sorted_bits[1:] == sorted_bits[:-1]
-    ties = np.zeros(len(values), dtype=bool)
+    shuffle = np.arange(len(values), dtype="uint32")
+    rng.shuffle(shuffle)
+    bits = _taken(values, shuffle)
+    if bits.dtype == "float32":
+        bits += np.float32(0)  # turns -0 into 0
+    places, bits = _sorted(bits.view("uint32"))
+    return _taken(shuffle, places), _beside(bits[1:] == bits[:-1])
+
+
+def _beside(same):
+    """Say of which of some values the one before or behind is the same: bool array (n,), from that of their pairs."""
+    ties = np.zeros(len(same) + 1, dtype=bool)
     ties[1:] |= same
     ties[:-1] |= same
-    return order, ties
+    return ties
+
+
+_KEY = np.dtype([("place", "<u4"), ("number", "<u4")])
+
+
+def _sorted(numbers):
+    """Sort numbers from 0 to 2**32 - 1, equal ones by place: return their places and the numbers in that order.
+
+    One sort of 64-bit keys does it, the number above the place: with the same result on any machine, and faster than a
+    stable sort.
+    """
+    keys = np.empty(len(numbers), _KEY)
+    keys["number"], keys["place"] = numbers, np.arange(len(numbers), dtype="uint32")
+    keys.view("<u8").sort()
+    return keys["place"], keys["number"]
+
+
+def _taken(array, places, dtype=None):
+    """Return array[places], block by block, since NumPy makes 64-bit places of all that it is given."""
+    found = np.empty(len(places), dtype or array.dtype)
+    for start in range(0, len(places), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        found[block] = array[places[block]]
+    return found

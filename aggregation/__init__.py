@@ -14,8 +14,23 @@ The function sees one variable at a time (`engine.structure.Part`: its layer, ro
 of the variable's shape. Equal labels in the same layer are one group, across all the variables of that layer; labels
 in different layers never meet. The label -1 means: this weight is a group of its own; `engine.structure.ABSENT`: it
 takes no part, and is never replaced.
+
+A level whose groups lie across layers looks at the whole model: its function takes `model` in place of `part`, and
+returns a list of such arrays, one for each of `model.trainable_variables`. Equal labels are then one group wherever
+they stand. Complete again:
+
+```python
+# aggregation/role.py: all kernels are one group, all biases another
+import numpy as np
+
+def LEVEL(model):
+    roles = sorted({v.name for v in model.trainable_variables})
+    return [np.full(v.shape, roles.index(v.name)) for v in model.trainable_variables]
+```
 """
 
+import inspect
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +43,8 @@ class Level(NamedTuple):
 
     Attributes:
         name: str. Its file name.
-        label: callable `label(part) -> int array` of the part's shape; see the package's docstring.
+        label: callable `label(part) -> int array` of the part's shape, or `label(model) -> list` of such arrays; see
+            the package's docstring.
     """
 
     name: str
@@ -41,12 +57,12 @@ class Level(NamedTuple):
             model: keras.Model, built.
 
         Returns:
-            list of int64 arrays, in the order and shapes of `model.trainable_variables`. Ids run over the whole model
-            from 0 and never join weights of different layers; -1 for weights that take no part.
+            list of int arrays, read-only, in the order and shapes of `model.trainable_variables`. Ids run over the
+            whole model from 0; -1 for weights that take no part.
 
         Raises:
             ValueError: a layer of which the level does not know how it is grouped, such as one of your own at the level
-                "unit"; says what to do.
+                "unit", or a model without the layers that the level is about; says what to do.
 
         Example:
             >>> import aggregation, keras
@@ -55,16 +71,17 @@ class Level(NamedTuple):
             [[[0, 1, 2], [0, 1, 2]], [0, 1, 2]]
         """
 
-        def label(part):
-            labels = np.asarray(self.label(part))
-            if labels.shape != part.shape:
+        across, parts = "model" in inspect.signature(self.label).parameters, structure.parts(model)
+        given = self.label(model) if across else map(self.label, parts)
+        labels = [np.asarray(of_variable) for of_variable in given]
+        for shape, received in itertools.zip_longest([part.shape for part in parts], [a.shape for a in labels]):
+            if shape != received:
                 raise ValueError(
-                    f"Expected aggregation/{self.name}.py to label a variable of shape {part.shape} with an array of "
-                    f"that shape, received {labels.shape}."
+                    f"Expected aggregation/{self.name}.py to label a variable of shape {shape} with an array of that "
+                    f"shape, received {received}."
                 )
-            return labels
-
-        return structure.grouped(structure.parts(model), label)
+        following = iter(labels)
+        return structure.grouped(parts, lambda _: next(following), across)
 
 
 def names():

@@ -9,8 +9,6 @@ recurrent or an attention layer as a whole), and every normalisation behind it. 
 there are several outputs, or where branches are added or joined behind the last kernels.
 """
 
-import numpy as np
-
 from engine import structure
 
 
@@ -22,4 +20,4 @@ def LEVEL(part):
             "which has to know what makes the outputs; received a subclassed model, or one that ends in a layer of "
             "another kind. Use the level 'unit'."
         )
-    return np.full(part.shape, structure.ABSENT) if part.output else structure.unit_labels(part)
+    return structure.absent_labels(part) if part.output else structure.unit_labels(part)

@@ -99,9 +99,9 @@ class _Watcher:
         uses = taps.uses(model, x)
         self._owned = [(use.layer, [model.trainable_variables[i] for i in use.indices]) for use in uses]
         self._places = [use.indices for use in uses]
-        self._ranks = [len(use.calls[0].shape) if use.calls else 0 for use in uses]
         self._calls = [len(use.calls) for use in uses]
         self._rules = [self._rule(use, variables) for use, (_, variables) in zip(uses, self._owned, strict=True)]
+        self._ranks = [len(use.calls[0].shape) for use in uses]
         self.extra = 2 * max(
             math.prod(getattr(use.layer, "kernel_size", (1,))) * math.prod(use.calls[0].shape[1:]) for use in uses
         )

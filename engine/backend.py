@@ -14,7 +14,7 @@ import sys
 import keras
 import numpy as np
 
-from engine import quiet
+from engine import compilations, quiet
 
 NAME = keras.backend.backend()
 
@@ -29,6 +29,11 @@ if NAME == "tensorflow":
 elif NAME == "jax":
     import jax
     import jax.numpy as jnp
+
+    if jax.config.jax_compilation_cache_dir is None and (_folder := compilations.folder()):
+        jax.config.update("jax_compilation_cache_dir", str(_folder))
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", compilations.SECONDS)
 else:
     raise ImportError(f"Expected KERAS_BACKEND to be 'tensorflow' or 'jax', received {NAME!r}.")
 
@@ -382,6 +387,18 @@ def on_device(array):
     return keras.ops.convert_to_tensor(array)
 
 
+def slow_convolutions(layers):
+    """Say whether training these layers takes about three times as long here as on the other backend.
+
+    On a processor XLA has no fast way to the gradient of a convolution's kernel, and JAX has no other compiler.
+    """
+    return NAME == "jax" and on_cpu() and _convolutional(layers)
+
+
+def _convolutional(layers):
+    return any("Conv" in type(layer).__name__ for layer in layers)
+
+
 def enough_xla(layers):
     """Say whether XLA is the faster choice for these layers.
 
@@ -389,9 +406,8 @@ def enough_xla(layers):
     a TensorFlow graph. Measured by `benchmarks/grid.py` and `benchmarks/tracking.py`. Some layers know no XLA,
     such as lookups in tables; recurrent ones do, though Keras prefers cuDNN for them.
     """
-    convolution = any("Conv" in type(layer).__name__ for layer in layers)
     able = all(layer.supports_jit or isinstance(layer, keras.layers.RNN) for layer in layers)
-    return able and not (convolution and on_cpu())
+    return able and not (_convolutional(layers) and on_cpu())
 
 
 @functools.cache

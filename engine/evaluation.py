@@ -54,6 +54,7 @@ class Evaluator:
         self._function = backend.compiled(self._all_thresholds, xla=structure.xla(model))
         self._front = _front(model, x)
         self._nested_function = backend.compiled(self._nested_thresholds)
+        self._losses_function = backend.compiled(self._losses, xla=structure.xla(model))
 
     def set_examples(self, x, y, batch_size=None):
         """Evaluate on other examples from now on; the compiled function stays when their shapes are the same."""
@@ -102,6 +103,25 @@ class Evaluator:
         else:
             result = backend.to_numpy(self._function(backend.on_device(thresholds), *arguments))
         return Evaluation(*result)
+
+    def losses(self, ranks, replacements, thresholds):
+        """Return the loss of each example at each threshold: float32 array (thresholds, examples).
+
+        Args:
+            ranks, replacements, thresholds: as in a call; no threshold is skipped.
+        """
+        trainable = [backend.read(v) for v in self._model.trainable_variables]
+        others = [backend.read(v) for v in self._model.non_trainable_variables]
+        thresholds = backend.on_device(np.asarray(thresholds, "float32"))
+        found = self._losses_function(thresholds, ranks, replacements, trainable, others, self._x, self._y)
+        return backend.to_numpy(found)[:, : self.examples]
+
+    def _losses(self, thresholds, ranks, replacements, trainable, others, x, y):
+        def one_threshold(threshold):
+            replaced = _replaced(threshold, ranks, replacements, trainable)
+            return ops.reshape(ops.map(lambda batch: self._per_example(replaced, others, *batch)[0], (x, y)), (-1,))
+
+        return ops.map(one_threshold, thresholds)
 
     def _all_thresholds(self, thresholds, ranks, replacements, trainable, others, x, y):
         def one_threshold(threshold):

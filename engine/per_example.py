@@ -119,6 +119,20 @@ def gradient_sums(model, objective, x, y, memory=chunks.MEMORY):
     return chunks.totals(function(*chunks.values(model), *part) for part in chunks.of(x, y, at_once))
 
 
+def each_gradient(model, objective, x, y):
+    """Yield, for one example after another, the gradients of its objective by every trainable weight.
+
+    Args:
+        model, objective, x, y: as for `sums`.
+
+    Yields:
+        list of arrays of the device like `model.trainable_variables`.
+    """
+    function = _weighted_gradient(model, objective, x, y)
+    for part in chunks.of(x, y, 1):
+        yield function(*chunks.values(model), *part)
+
+
 def paths(model, x):
     """Say how each layer's per-example gradients are computed.
 

@@ -7,12 +7,17 @@ from engine import backend, chunks, examples, losses, per_example, structure, ta
 
 GROUPS_AT_ONCE = 64
 _WITH_UNITS_LAST = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
+_UNIT_BY_UNIT = (
+    layers.ReLU, layers.LeakyReLU, layers.ELU, layers.PReLU, layers.Dropout, layers.Identity, layers.BatchNormalization,
+)  # fmt: skip
+_ACROSS_UNITS = ("softmax", "log_softmax", "sparsemax", "glu")
 
 
 def loss_changes(model, loss, x, y, groups, wanted, replacements, batch_size=500):
     """Evaluate the model once for each wanted group of weights, with that group replaced and the rest as it is.
 
-    For groups that are whole units of a dense or convolutional layer only what comes after it is computed each time.
+    For groups that are whole units of a dense or convolutional layer only what comes after it is computed each time;
+    for single units of a dense layer before another, of that one only the row by which it hears of the unit.
 
     Args:
         model: keras.Model, built. Run in inference mode and left as it was.
@@ -49,7 +54,13 @@ def loss_changes(model, loss, x, y, groups, wanted, replacements, batch_size=500
     for use, channels in _whole_units(model, x, groups):
         here = left & np.isin(wanted, channels[channels >= 0])
         if here.any():
-            evaluate(here, tuple(use.indices), _of_units(model, objective, use), backend.on_device(channels))
+            named = channels[channels >= 0]
+            following = _next_dense(model, use.layer) if len(np.unique(named)) == len(named) else None
+            if following is None:
+                differences = _of_units(model, objective, use)
+            else:
+                differences = _of_single_units(model, objective, use, following)
+            evaluate(here, (*use.indices, following is None), differences, backend.on_device(channels))
             left &= ~here
     if left.any():
         ids = [backend.on_device(g.astype("int32")) for g in groups]
@@ -119,13 +130,80 @@ def _of_units(model, objective, use):
                 outputs = structure.outputs(model, weights, others, x)
             return objective(outputs, y), seen[0]
 
-        replaced = [
-            new if i in use.indices else old for i, (old, new) in enumerate(zip(trainable, replacements, strict=True))
-        ]
-        (before, kept), (_, new) = run(trainable), run(replaced)
+        (before, kept), (_, new) = run(trainable), run(_with_replaced(use, trainable, replacements))
         return ops.map(lambda group: run(trainable, ops.where(channels == group, new, kept))[0] - before, wanted)
 
     return differences
+
+
+def _of_single_units(model, objective, use, following):
+    """Do what `_of_units` does for single units of a dense layer before another: that one is not computed anew either.
+
+    What it gives changes by what the unit gives less, times the one row of its kernel that the unit goes through.
+    """
+
+    def differences(wanted, trainable, others, replacements, channels, x, y):
+        def run(weights, value=None):
+            seen = []
+
+            def visit(_, inputs, found):
+                seen.append((inputs, found))
+                return found if value is None else value
+
+            with taps.tapped([following], visit, before_activation=True):
+                outputs = structure.outputs(model, weights, others, x)
+            return objective(outputs, y), *seen[0]
+
+        before, heard, given = run(trainable)
+        change = run(_with_replaced(use, trainable, replacements))[1] - heard  # (examples, units)
+        kernel = trainable[_place(model, following.kernel)]
+
+        def one_group(group):
+            unit = ops.argmax(channels == group)
+            return run(trainable, given + ops.outer(ops.take(change, unit, axis=1), kernel[unit]))[0] - before
+
+        return ops.map(one_group, wanted)
+
+    return differences
+
+
+def _with_replaced(use, trainable, replacements):
+    """Return a model's weights with all of a layer's replaced."""
+    pairs = enumerate(zip(trainable, replacements, strict=True))
+    return [new if index in use.indices else old for index, (old, new) in pairs]
+
+
+def _place(model, variable):
+    return next(index for index, v in enumerate(model.trainable_variables) if v is variable)
+
+
+def _next_dense(model, layer):
+    """Find the dense layer to which all that a dense layer gives goes, unit by unit; None: there is none."""
+    functional = getattr(model, "_functional", model)  # of a keras.Sequential
+    nodes = [node for nodes in getattr(functional, "_nodes_by_depth", {}).values() for node in nodes]
+    if type(layer) is not layers.Dense or not _unit_by_unit(layer.activation):
+        return None
+    called = [node for node in nodes if node.operation is layer]
+    while len(called) == 1:
+        (value,) = called[0].outputs
+        called = [node for node in nodes if any(given is value for given in node.input_tensors)]
+        if len(called) != 1 or len(value.shape) != 2 or any(value is output for output in functional.outputs):
+            return None
+        following = called[0].operation
+        if type(following) is layers.Dense:
+            alone = sum(node.operation is following for node in nodes) == 1
+            trainable = any(v is following.kernel for v in model.trainable_variables)
+            return following if alone and trainable else None
+        activation = type(following) is layers.Activation and _unit_by_unit(following.activation)
+        if not (activation or type(following) in _UNIT_BY_UNIT):
+            return None
+    return None
+
+
+def _unit_by_unit(activation):
+    """Say whether an activation is known to make each unit's output of that unit's input alone."""
+    here = getattr(activation, "__module__", "").startswith("keras.")
+    return here and getattr(activation, "__name__", "softmax") not in _ACROSS_UNITS
 
 
 def _whole_units(model, x, groups):

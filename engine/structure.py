@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import re
 from typing import NamedTuple
 
@@ -228,45 +229,77 @@ def forward(model, x):
     return outputs(model, [backend.read(v) for v in trainable], [backend.read(v) for v in others], x)
 
 
-unit_labels = units.labels
+unit_labels, output_labels, column_labels = units.labels, units.output_labels, units.column_labels
 
 
 def layer_labels(part):
     """Label all weights of a layer alike."""
-    return np.zeros(part.shape, dtype="int64")
+    return np.broadcast_to(0, part.shape)
 
 
 def weight_labels(part):
     """Label no two weights alike."""
-    return np.full(part.shape, -1)
+    return np.broadcast_to(-1, part.shape)
 
 
-def grouped(parts, label):
+def absent_labels(part):
+    """Label weights that take no part."""
+    return np.broadcast_to(ABSENT, part.shape)
+
+
+def grouped(parts, label, across=False):
     """Give every weight of a model the id of its group.
 
     Args:
         parts: list of Part.
         label: callable `label(part) -> int array` of the part's shape. Equal labels in the same layer are one group,
             across its variables; labels in different layers never meet; -1: a group of its own; `ABSENT`: none.
+        across: bool. Whether equal labels are one group in different layers too.
 
     Returns:
-        list of int64 arrays of the parts' shapes. Ids run over the whole model from 0; -1 where there is no group.
+        list of int arrays of the parts' shapes, read-only. Ids run over the whole model from 0; -1 where there is no
+        group. Where labels repeat along an axis, as those of units do, so do the ids, and take no memory.
     """
     groups, ids, count = [], {}, 0
+    # Large networks have few arrays of their size to spare.
+    small = sum(math.prod(part.shape) for part in parts) < 2**31
     for part in parts:
+        place = None if across else id(part.layer)
         labels = np.asarray(label(part))
-        out = np.empty(part.shape, dtype="int64")
-        alone, named = labels == -1, labels >= 0
-        out[~named] = -1
-        out[alone] = count + np.arange(alone.sum())
-        count += int(alone.sum())
-        present, inverse = np.unique(labels[named], return_inverse=True)
-        for key in ((id(part.layer), int(value)) for value in present):
+        once = labels[tuple(slice(1) if stride == 0 else slice(None) for stride in labels.strides)]
+        once = labels if (once == -1).any() else once
+        out = np.full(once.shape, -1, "int32" if small else "int64")
+        alone, named = once == -1, once >= 0
+        number = int(np.count_nonzero(alone))
+        out[alone] = np.arange(count, count + number, dtype=out.dtype)
+        count += number
+        present, places, _ = numbered(once[named])
+        for key in ((place, int(value)) for value in present):
             if key not in ids:
                 ids[key], count = count, count + 1
-        out[named] = np.array([ids[id(part.layer), int(value)] for value in present], dtype="int64")[inverse]
-        groups.append(out)
+        out[named] = np.array([ids[place, int(value)] for value in present], out.dtype)[places]
+        groups.append(np.broadcast_to(out, part.shape))
     return groups
+
+
+def numbered(labels):
+    """Number the values of integers from 0, in ascending order.
+
+    Args:
+        labels: int array (n,).
+
+    Returns:
+        int array (values,): the values; int array (n,): the number of each label's; int array (values,): how many
+        labels have it.
+    """
+    low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+    if high - low > 2 * len(labels) + 1000:
+        return np.unique(labels, return_inverse=True, return_counts=True)
+    above = labels - labels.dtype.type(low)
+    counts = np.bincount(above, minlength=1)
+    present = counts > 0
+    places = np.cumsum(present, dtype=labels.dtype) - labels.dtype.type(1)
+    return np.flatnonzero(present) + low, above if present.all() else places[above], counts[present]
 
 
 def is_convolution_kernel(part):

@@ -32,6 +32,28 @@ def labels(part):
     return label(part)
 
 
+def output_labels(part):
+    """Label each weight with the output unit that it is an input of, as `labels` do, bias included.
+
+    Where there is no kernel, as in normalisations, and for a bias that several units share, there is none: these
+    weights of a layer are labelled alike, with -1.
+    """
+    if isinstance(part.layer, _WITHOUT_KERNELS):
+        return np.full(part.shape, -1)
+    return labels(part)
+
+
+def column_labels(part):
+    """Label each weight of a kernel with the one output that it is an input of; of other weights, return None.
+
+    The inputs of an output are its weights in the order of the kernel: rows, columns, channels. A recurrent unit has
+    several outputs, one for each gate.
+    """
+    if isinstance(part.layer, _WITHOUT_KERNELS) or not part.role.endswith("kernel"):
+        return None
+    return _LAST(part) if _kind(part.layer) in CELLS else labels(part)
+
+
 def mixes(operation):
     """Say whether weights make each output of an operation from many of its inputs; None if that is not known.
 
@@ -59,11 +81,20 @@ def mixes(operation):
 
 
 def _kind(layer):
-    """Return the class of Keras that says what a layer's weights do, or None: a subclass may compute something else."""
+    """Return the class of Keras that says what a layer's weights do, or None."""
     cls: Any = type(layer)
     if (cls.__module__.partition(".")[0], cls.__name__) == ("keras_hub", "PositionEmbedding"):
         return layers.Embedding  # whose tokens are the places
-    return next((kind for kind in cls.__mro__ if kind in _UNITS and cls.call is kind.call), None)
+    return kind_among(layer, _UNITS)
+
+
+def kind_among(operation, known):
+    """Return the class among those that are known that says what an operation does, or None.
+
+    A subclass is of the kind of its parent unless it has a call of its own, and may compute something else.
+    """
+    cls: Any = type(operation)
+    return next((kind for kind in cls.__mro__ if kind in known and cls.call is kind.call), None)
 
 
 def _along(*axes):
@@ -151,7 +182,7 @@ _PLAIN = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-_CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, ConvLSTMCell)
+CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, ConvLSTMCell)
 CONVOLUTIONS = (*_PLAIN, *_TRANSPOSED, *_DEPTHWISE, *_SEPARABLE, ConvLSTMCell)
 _OF_KINDS = [
     ((layers.Dense, *_PLAIN), {"kernel": _LAST, "bias": _LAST}),
@@ -159,7 +190,7 @@ _OF_KINDS = [
     (_DEPTHWISE, {"kernel": _along(-2, -1), "bias": _LAST}),
     (_SEPARABLE, {"depthwise_kernel": _depthwise_first, "pointwise_kernel": _LAST, "bias": _LAST}),
     ((layers.EinsumDense,), {"kernel": _einsum_kernel, "bias": _einsum_bias}),
-    (_CELLS, {"kernel": _gates, "recurrent_kernel": _gates, "bias": _gates}),
+    (CELLS, {"kernel": _gates, "recurrent_kernel": _gates, "bias": _gates}),
     ((layers.Embedding,), {"embeddings": _LAST}),
     ((layers.ReversibleEmbedding,), {"embeddings": _used_in_one_way, "reverse_embeddings": _reverse_embeddings}),
     ((layers.BatchNormalization, layers.GroupNormalization), {"gamma": _LAST, "beta": _LAST}),
@@ -176,6 +207,10 @@ _CHANNELWISE = (
     layers.RMSNormalization, layers.Normalization, layers.PReLU, LayerScale,
 )  # fmt: skip
 """Layers that make each output channel of one input channel."""
+_WITHOUT_KERNELS = (
+    layers.BatchNormalization, layers.GroupNormalization, layers.LayerNormalization, layers.RMSNormalization,
+    layers.PReLU, LayerScale, layers.Attention, layers.AdditiveAttention,
+)  # fmt: skip
 _WRAPPERS = (
     layers.RNN, layers.StackedRNNCells, layers.Bidirectional, layers.TimeDistributed, layers.SpectralNormalization,
     layers.MultiHeadAttention, layers.GroupQueryAttention,

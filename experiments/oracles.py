@@ -130,12 +130,18 @@ AN_ORACLE = checks.Check("an oracle", _named)
 """The check for an oracle with its options, which get one spelling."""
 
 
-def check_levels(oracles, levels):
-    """Raise ValueError where an oracle would have to remove single weights."""
+def check(oracles, levels, scopes):
+    """Raise ValueError where an oracle would have to remove single weights, or has no order for a scope."""
     if oracles and "weight" in levels:
         raise ValueError(
             f"Expected levels whose groups are units or larger with the oracle {oracles[0]!r}, as in levels=['unit'], "
             "received 'weight': removing each weight after each other weight takes too long. Leave one of them out."
+        )
+    others = [scope for scope in scopes if scope not in ("layer", "model")]
+    if oracles and others:
+        raise ValueError(
+            f"Expected the scopes 'layer' and 'model' alone with the oracle {oracles[0]!r}, received {others[0]!r}, "
+            "which shares out importances, and an oracle gives places in an order. Leave one of them out."
         )
 
 

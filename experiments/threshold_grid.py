@@ -23,7 +23,7 @@ import importance
 import tasks
 import thresholding
 from engine import checks, chunks, elimination, evaluation, losses, structure, training, variants
-from experiments import optimizers, oracles, parameters, unfit
+from experiments import enough, optimizers, oracles, parameters, unfit
 from experiments.agreement import Agreement
 from experiments.given import Given
 from experiments.settings import Settings, a_measure, check_names
@@ -31,6 +31,7 @@ from experiments.storage.checkpoints import Checkpoints
 from experiments.study import Study, second_time
 from experiments.trained_here import TrainedHere, watching
 from experiments.until import LIMIT, UNTIL, Until
+from experiments.workers.desk import Desk
 from importance._evidence import Evidence
 
 KEY = ["seed", "epoch", "measure", "level", "reduction", "scope", "fill", "threshold"]
@@ -107,12 +108,14 @@ class GridSettings(Settings):
         task: str. A file in `tasks/`; with a network that was trained elsewhere, also the name of the examples.
         model: str. A name among the task's models, or "custom-<hash>" for a model of the user's; or the name of a
             network that was trained elsewhere.
-        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all.
+        measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all that
+            are for most networks.
         oracles: tuple of str. Lines that measures are held against, "greedy" and "shapley", which have rows like
             measures; see `experiments.oracles`.
         levels: tuple of str. Files in `aggregation/`.
         reductions: tuple of str. How a group's importance comes from its members'.
-        scopes: tuple of str. "layer" and/or "model".
+        scopes: tuple of str. Within what ranks are compared: "layer", "output", "2:4" (any N:M), "model", "model:lamp",
+            "model:owl"; see `thresholding`.
         fill: str, or tuple of several. "noise", "zero", "initial", "mean" or "rounded:<bits>"; see
             `thresholding.replacements`.
         thresholds: tuple of float, ascending, from 0 to 1. A whole number n means n of them, evenly spaced.
@@ -131,7 +134,9 @@ class GridSettings(Settings):
             "validation" or another task, whose training examples are taken, each with how many of them if not all:
             "training:5000", "fashion_mnist:500". Rows have the column `calibration` then, and these stand for
             `examples` and `scored_on`. None: all scores come from what these two say, and there is no such column.
-        evaluated: int or None. Validation examples that losses are measured on, the first ones; None: all.
+        evaluated: int, "auto" or None. Validation examples that losses are measured on, the first ones; None: all.
+            "auto": as many as the first network shows to be enough for the ordering, drawn by the seed; see
+            `experiments.enough`.
         options: dict. Options of the task.
         seeds: tuple of int. One trial each.
         records: bool. Whether the training is recorded for all measures that watch it, so that any can be asked later;
@@ -159,13 +164,14 @@ class GridSettings(Settings):
         "measures": checks.optional(checks.several(a_measure)),
         "levels": checks.several(checks.text),
         "reductions": checks.several(checks.choice(*thresholding.REDUCTIONS)),
-        "scopes": checks.several(checks.choice(*thresholding.SCOPES)),
+        "scopes": checks.several(checks.Check("a scope", thresholding.check_scope)),
         "fill": _fills,
         "thresholds": _thresholds,
         "labels": tasks.LABELS,
         "validation": tasks.VALIDATION,
         "variables": checks.either("all", checks.several(checks.text)),
         "scored_on": checks.choice("training", "validation"),
+        "evaluated": checks.either("auto", checks.optional(checks.whole())),
         "oracles": checks.several(oracles.AN_ORACLE, least=0),
         "calibrations": checks.optional(checks.several(_A_CALIBRATION)),
         "folds": checks.optional(checks.whole(2)),
@@ -191,7 +197,7 @@ class GridSettings(Settings):
     variables: str | tuple = "all"
     examples: int | None = 5000
     scored_on: str = "training"
-    evaluated: int | None = None
+    evaluated: int | str | None = None
     options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
     optimizer_options: dict = dataclasses.field(default_factory=dict)
@@ -209,13 +215,16 @@ class GridSettings(Settings):
         super().__post_init__()
         put = object.__setattr__
         if self.measures is None:
-            watch = [] if self.records else watching(importance.names())
-            put(self, "measures", tuple(name for name in importance.names() if name not in watch))
+            every = importance.general()
+            watch = [] if self.records else watching(every)
+            put(self, "measures", tuple(name for name in every if name not in watch))
         put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
         if self.network is None:
             check_names("task", (self.task,), [*tasks.names(), *([self.task] if tasks.is_of_arrays(self.task) else [])])
         check_names("level", self.levels, aggregation.names())
-        oracles.check_levels(self.oracles, self.levels)
+        for scope in self.scopes:
+            thresholding.check_thresholds(scope, self.thresholds)
+        oracles.check(self.oracles, self.levels, self.scopes)
         if not self.records and watching(self.measures):
             raise ValueError(
                 f"Expected records=True, or no measures that need the training's record; received records=False with "
@@ -230,6 +239,13 @@ class GridSettings(Settings):
             raise ValueError(
                 f"Expected a limit of at least the {len(self.seeds)} seeds that are asked for, received {self.limit}. "
                 "Raise it, or ask for fewer seeds."
+            )
+        on_those = "validation" in {self.scored_on, *(name.partition(":")[0] for name in self.calibrations or ())}
+        if self.evaluated == "auto" and (self.network is not None or on_those):
+            there = "a network that was trained elsewhere" if self.network else "scores from validation examples"
+            raise ValueError(
+                f'Expected a number of examples or None for evaluated with {there}, received "auto", which needs '
+                "networks that are trained here and scored on other examples. Give the number."
             )
         if self.calibrations and (self.scored_on, self.examples) != (GridSettings.scored_on, GridSettings.examples):
             raise ValueError(
@@ -272,7 +288,8 @@ class Estimate(NamedTuple):
         done: int. Cells that are in the CSV already.
         distinct: int. Evaluations that all cells together need, about: thresholds that replace the same weights are
             evaluated once.
-        seconds: float. Time for what is missing, from a short trial on this machine.
+        seconds: float. Time for what is missing, from a short trial on this machine; with `evaluated="auto"`, until it
+            is known how many examples are enough, as if all were needed.
     """
 
     asked: int
@@ -345,12 +362,13 @@ class Grid(Study):
         self._partitions = {
             (level, scope): thresholding.Partition(groups[level], self._model, scope, s.variables)
             for level in s.levels
-            for scope in thresholding.SCOPES  # the agreement of scores is told for both
+            for scope in dict.fromkeys((*thresholding.SCOPES, *s.scopes))
         }
         self._until = Until(self.chance)
         self.open(out, **self.chance, **self._source.about)
         folder = self.store.folder / "agreement"
-        self._agreement = Agreement(folder, self.store.name, s, self._partitions, self.store.schema)
+        of_scores = {at: made for at, made in self._partitions.items() if at[1] in thresholding.SCOPES}
+        self._agreement = Agreement(folder, self.store.name, s, of_scores, self.store.schema)
         self._tried_again, self._said, self._others = set(), set(), {}
         for calibration in s.calibrations or ():
             self._examples(s.seeds[0], calibration)  # or it says what does not fit
@@ -430,6 +448,8 @@ class Grid(Study):
         self._shown = time.monotonic()
         if self.settings.until:
             self._about["until"] = self.settings.until  # for reports, which are to know that networks were not counted
+        if self.settings.evaluated == "auto" and self.missing():
+            self._find_enough()
         frame = super().run(watch, progress, workers, gpus)
         self.show(at_once=True)
         # For reports of this frame, which has no settings file.
@@ -580,6 +600,45 @@ class Grid(Study):
                                 curve = _Curve(measure, level, reduction, scope, fill, calibration)._asdict()
                                 for threshold in s.thresholds:
                                     yield {"seed": seed, "epoch": epoch, **curve, "threshold": threshold}
+
+    def _find_enough(self):
+        """Say on how many examples networks are evaluated: as the settings file or rows say, or a first look shows."""
+        told = self._enough_as_told()
+        self._source.enough = self._about["evaluated_examples"] = told or self._enough_by_a_look()
+        if not told:
+            with Desk(self):  # for other processes that do a part of it
+                self.store.write_settings()
+
+    def _enough_as_told(self):
+        told = {self.store.said.get("evaluated_examples"), *(int(row["examples"]) for row in self.store.rows())}
+        return min(told - {None}, default=None)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _enough_by_a_look(self):
+        """Compare all measures on a few examples and the first network, which is kept."""
+        s, source, seed = self.settings, self._source, self.settings.seeds[0]
+        source.begin(seed)
+        for epoch in s.checkpoints:
+            source.reach(epoch, s.measures)
+        self.begun(f"seed {seed}, how many examples are enough")
+        evaluator = evaluation.Evaluator(self._model, self._loss, *source.evaluated)
+        curves = {}
+        for cell in self._cells(seed, s.checkpoints[-1]):
+            curve = _Curve(**{name: cell[name] for name in _Curve._fields})
+            curves.setdefault(curve._replace(measure=None), {})[curve.measure] = curve
+        wanted = {_scoring(curve) for compared in curves.values() for curve in compared.values()} - {None}
+        scores, _ = self._scores(seed, wanted)
+        found, thresholds = 1, np.union1d(0, s.thresholds)
+        for where, compared in curves.items():
+            new, moves = evaluator.place(self._replacements(seed, where.fill)), []
+            for curve in compared.values():
+                importances = scores.get(_scoring(curve))
+                if importances is not None and training.finite(importances):
+                    ranks = self._partitions[curve.level, curve.scope].rank(importances, curve.reduction, seed).ranks
+                    losses_at = evaluator.losses(evaluator.place(ranks), new, thresholds)
+                    moves.append(enough.influences(losses_at, thresholds, self.chance["chance_loss"]))
+            found = max(found, enough.needed(moves, source.to_evaluate, len(s.seeds)))
+        return found
 
     def _trial(self, seed, by_epoch):
         source = self._source
@@ -799,6 +858,8 @@ class Grid(Study):
     def _time(self, seed, epochs, checkpoints, distinct):
         """Time some steps of training, scoring and one evaluation, after compiling them, and add up what is missing."""
         s = self.settings
+        if s.evaluated == "auto":
+            self._source.enough = self._enough_as_told()
         training_seconds = epochs and epochs * self._source.seconds_of_an_epoch(seed)
         self._evaluator.set_examples(*self._source.evaluated)
         weights = training.values(self._model.trainable_variables)
@@ -815,6 +876,8 @@ class Grid(Study):
                 oracle = oracles.load(curve.measure)
                 score += oracles.seconds(oracle, self._work(oracle, seed, 0, curve)[0])
         cell = second_time(lambda: self._evaluator(ranks, fill, tried)) / some
+        if s.evaluated == "auto" and self._source.enough is None:  # nobody knows yet that all are not needed
+            cell *= self._source.to_evaluate / self._evaluator.examples
         return training_seconds + checkpoints * score + distinct * cell
 
 

@@ -1,8 +1,10 @@
 """Networks that a grid trains itself: a task's, one for each seed, each kept on disk; see `experiments.networks`."""
 
+import numpy as np
+
 import importance
-from engine import backend, losses, structure, training
-from experiments import networks, shared, unfit
+from engine import backend, draws, losses, structure, training
+from experiments import enough, networks, shared, unfit
 from experiments.storage.store import SCHEMA
 from experiments.study import new_optimizer, second_time
 
@@ -32,10 +34,12 @@ class TrainedHere:
         scored, evaluated: tuples (x, y). The examples of the network that began last.
         initial: list of arrays like the weights: what they were before training; None if nobody knows.
         identity: str. The digest by which rows call that network, without its epoch.
+        enough: int or None. With `evaluated="auto"`, on how many examples networks that begin from now on are
+            evaluated, drawn by their seed; fewer are a part of more. None: on `enough.PILOT`, as that is not known yet.
         tell: callable. Called with what is being done: str.
     """
 
-    fold = None
+    fold = enough = None
 
     def __init__(self, settings, task_of, new_model, out, first):
         self._settings, self._task_of, self._new_model, self._out = settings, task_of, new_model, out
@@ -51,7 +55,7 @@ class TrainedHere:
         self.model, self.optimizer, self._start = shared.kept((identity, "grid"), lambda: self._compiled(model))
         training.assign(training.model_variables(self.model), training.values(training.model_variables(model)))
         self.initial = training.values(self.model.trainable_variables)
-        self._take(first)
+        self._take(first, settings.seeds[0])
         accuracy = None if first.classes is None else 1 / first.classes
         self.chance = {"chance_loss": first.chance_loss, "chance_accuracy": accuracy}
         self.about = {
@@ -85,7 +89,12 @@ class TrainedHere:
         training.assign(self.optimizer.variables, self._start)
         self.optimizer.restart()
         unfit.stand_still(self.model)
-        self._take(self._task_of(self._settings.seeds[0]))
+        self._take(self._task_of(self._settings.seeds[0]), self._settings.seeds[0])
+
+    @property
+    def to_evaluate(self):
+        """How many examples there are on which the network that began last can be evaluated: int."""
+        return len(self._task.y_validation)
 
     def untrained(self, epochs, measures):
         """Count the epochs of training that are needed before a measure can be asked.
@@ -105,17 +114,21 @@ class TrainedHere:
         taken = second_time(lambda: training.train(self.model, x[part], y[part], [1], self._settings.batch_size, seed))
         return taken * len(x) / len(x[part])
 
-    def _take(self, task):
+    def _take(self, task, seed):
         s, self._task = self._settings, task
         self.scored = task.x_train, task.y_train
-        self.evaluated = task.x_validation[: s.evaluated], task.y_validation[: s.evaluated]
+        rows = slice(s.evaluated)
+        if s.evaluated == "auto":
+            order = draws.generator(seed, "evaluated examples").permutation(len(task.y_validation))
+            rows = np.sort(order[: self.enough or enough.PILOT])
+        self.evaluated = task.x_validation[rows], task.y_validation[rows]
         said = {name: s.as_dict()[name] for name in _MAKES_A_NETWORK}
         said |= {"backend": backend.NAME, "xla": backend.NAME == "jax" or structure.xla(self.model)}
         self._name = networks.name_of(s.task, s.model, **said, data=task.digest, schema=SCHEMA)
 
     def _fresh(self, seed):
         """Put new weights into the model, and the optimizer and the records back to their start."""
-        self._take(self._task_of(seed))
+        self._take(self._task_of(seed), seed)
         self._seed, fresh = seed, training.initial(self._new_model, seed)
         training.assign(training.model_variables(self.model), training.values(training.model_variables(fresh)))
         training.assign(self.optimizer.variables, self._start)

@@ -22,6 +22,7 @@ and larger means keep. Scoring reads the model in inference mode and changes not
 """
 
 import ast
+import contextlib
 import inspect
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ import numpy as np
 from engine import checks, draws, variants
 from importance._measure import NEEDS, Measure
 
-__all__ = ["Evidence", "LoadedMeasure", "Measure", "Tracked", "digests", "load", "names", "score", "table"]
+__all__ = ["Evidence", "LoadedMeasure", "Measure", "Tracked", "digests", "general", "load", "names", "score", "table"]
 
 
 class LoadedMeasure(NamedTuple):
@@ -86,6 +87,17 @@ class LoadedMeasure(NamedTuple):
 def names():
     """List the measures: the files in `importance/`."""
     return variants.names(__name__)
+
+
+def general():
+    """List the measures for most networks: all but those that say that they are for few."""
+    found = []
+    for name in names():
+        with contextlib.suppress(Exception):  # a file that is being written is told of when it is used
+            if not load(name).definition.general:
+                continue
+        found.append(name)
+    return found
 
 
 def load(name, **options):

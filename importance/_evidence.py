@@ -192,6 +192,21 @@ class Evidence:
         """Estimate the diagonal of the Hessian of the mean loss; see `engine.curvature.hessian_diagonal`."""
         return curvature.hessian_diagonal(self.model, self._objective, self.x, self.y, probes, self.rng, self.memory)
 
+    def inverse_fisher_diagonals(self, gradients, damping):
+        """Return the diagonal of each layer's inverse damped Fisher, from so many of the examples' own gradients.
+
+        Args:
+            gradients: int. Examples, drawn by the seed; all of them if they are fewer.
+            damping: float. See `engine.curvature.inverse_fisher_diagonals`.
+        """
+        rows, y = np.arange(self.count), self.y
+        if gradients < self.count:
+            drawn = draws.generator(self.seed, "gradients of the inverse Fisher").choice(rows, gradients, replace=False)
+            rows = np.sort(drawn)
+        return curvature.inverse_fisher_diagonals(
+            self.model, self._objective, examples.take(self.x, rows), y[rows], damping, self.memory
+        )
+
     def flows(self):
         """Return what each weight multiplies, summed over the examples; see `engine.activations.flows`."""
         return self.once("flows", lambda: activations.flows(self.model, self.x, self.memory, self.chunk))

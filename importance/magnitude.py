@@ -1,5 +1,9 @@
 """|w|: large weights matter.
 
+Options: `folded=True` takes the weights as they are with each BatchNormalization folded into the layer before it,
+|w| |gamma| / sqrt(variance + epsilon) with the moving variance: before a normalisation the scale of weights has no
+effect. Layers that no BatchNormalization follows, or that have an activation before it, have |w|.
+
 Example:
     >>> import importance, keras
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
@@ -12,12 +16,16 @@ References:
 
 import numpy as np
 
+from engine import batch_norms
 from importance import Measure
 
 
-def score(evidence):
+def score(evidence, folded=False):
     """Take the absolute value; the sign of a weight says nothing about its importance."""
-    return [np.abs(w) for w in evidence.weights]
+    if not folded:
+        return [np.abs(w) for w in evidence.weights]
+    every = zip(evidence.weights, evidence.parts, batch_norms.following(evidence.model, linear=True), strict=True)
+    return [np.abs(w) * batch_norms.folded(part, norm) for w, part, norm in every]
 
 
 MEASURE = Measure(score)

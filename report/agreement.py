@@ -157,7 +157,7 @@ def agreement_matrix(frame, level="weight", scope="layer", epoch=None, ax=None):
     figure, axes = panels(1, 1, (2.4 + side, 2.0 + 0.6 * side), ax)
     draw_matrix(axes[0, 0], means, (-1, 1), "PuOr")
     tasks = "; ".join(title(["task", "model"], values) for values, _ in parts(frame, ["task", "model"]))
-    entitle(figure, axes, f"mean rank correlation of {level} scores {SCOPES[scope]} ({tasks})", ax)
+    entitle(figure, axes, f"mean rank correlation of {level} scores {SCOPES.get(scope, scope)} ({tasks})", ax)
     return figure
 
 

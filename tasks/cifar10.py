@@ -11,6 +11,11 @@ from tasks import Task, _data, _models
 
 TASK = Task(
     read=partial(_data.images, "cifar10", (32, 32, 3)),
-    models={"cnn": _models.cnn_cifar10, "mlp": partial(_models.mlp, hidden=(128, 64))},
+    models={
+        "cnn": _models.cnn_cifar10,
+        "resnet": _models.resnet,
+        "vit": _models.vit,
+        "mlp": partial(_models.mlp, hidden=(128, 64)),
+    },
     classes=10,
 )

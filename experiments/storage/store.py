@@ -236,8 +236,8 @@ class Store:
                 made_by.append({"rows": len(self._rows), "since": locks.now(), **entry})
             first = {name: made_by[0].get(name) for name in now}
             before = self._settings()
-            # A run that has grown until something was seen in it stays one, whatever is asked for later.
-            grown = {name: before[name] for name in ("until",) if name in before}
+            # What was decided by looking at the run's first results stays so, whatever is asked for later.
+            grown = {name: before[name] for name in ("until", "evaluated_examples") if name in before}
             about = {"schema": SCHEMA, **grown, **self._about, "key": self._key, "asked": self._asked, **first}
             about["provenance"] = made_by
             if "data_sha256" in about:  # what other data earlier rows come from stays known

@@ -12,6 +12,9 @@ import aggregation
 import thresholding
 from engine import structure
 
+ACROSS = ("attention_head", "channel")
+"""Levels whose groups lie across layers."""
+
 
 def groups(level, model):
     return [ids.tolist() for ids in aggregation.load(level).groups(model)]
@@ -100,14 +103,16 @@ built = functools.cache(lambda build: build())
 @pytest.mark.parametrize("level", aggregation.names())
 def test_what_every_level_gives(level, build):
     model = built(build)
+    if level == "attention_head" and build is not attention:
+        return
     ids = aggregation.load(level).groups(model)
     assert [i.shape for i in ids] == [tuple(v.shape) for v in model.trainable_variables]
-    assert all(i.dtype == np.int64 for i in ids)
+    assert all(i.dtype == np.int32 for i in ids)
     flat = np.concatenate([i.ravel() for i in ids])
     assert np.array_equal(np.unique(flat[flat >= 0]), np.arange(flat.max() + 1)) and flat.min() >= -1
-    assert flat.min() == (-1 if level == "hidden_unit" else 0)
+    assert flat.min() == (-1 if level in (*ACROSS, "hidden_unit") else 0)
     owners = {}
-    for part, i in zip(structure.parts(model), ids, strict=True):
+    for part, i in zip(structure.parts(model), ids, strict=True) if level not in ACROSS else ():
         for group in np.unique(i[i >= 0]):
             assert owners.setdefault(group, part.layer) is part.layer
     again = aggregation.load(level).groups(model)
@@ -345,8 +350,9 @@ def test_units_of_every_kind_fall_as_one(level, scope):
 
 
 def test_names_and_an_unknown_level():
-    assert aggregation.names() == ["conv_filter", "hidden_unit", "layer", "unit", "weight"]
-    with pytest.raises(ValueError, match=r"aggregation/ \(conv_filter, .*, unit, weight\), received 'filter'"):
+    levels = ["attention_head", "channel", "conv_filter", "hidden_unit", "layer", "unit", "weight"]
+    assert aggregation.names() == levels
+    with pytest.raises(ValueError, match=r"aggregation/ \(attention_head, .*, unit, weight\), received 'filter'"):
         aggregation.load("filter")
 
 
@@ -357,17 +363,32 @@ def test_a_level_that_labels_with_another_shape():
         level.groups(model)
 
 
-def test_a_new_file_is_a_new_level(tmp_path, monkeypatch):
-    """The example in the package's docstring works when it is copied into the folder."""
-    example = aggregation.__doc__.split("```python\n")[1].split("```")[0]
-    (tmp_path / "tensor.py").write_text(example, encoding="utf-8")
+def test_a_level_of_models_that_leaves_a_variable_out():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+    level = aggregation.Level("halves", lambda model: [np.zeros((2, 3), "int64")])
+    with pytest.raises(ValueError, match=r"aggregation/halves.py .* shape \(3,\) .* received None"):
+        level.groups(model)
+
+
+@pytest.mark.parametrize(
+    "number, name, expected",
+    [
+        (0, "tensor", [[[0, 0], [0, 0]], [0, 0], [[1], [1]], [1]]),
+        (1, "role", [[[0, 0], [0, 0]], [1, 1], [[0], [0]], [1]]),
+    ],
+)
+def test_a_new_file_is_a_new_level(tmp_path, monkeypatch, number, name, expected):
+    """The examples in the package's docstring work when they are copied into the folder."""
+    example = aggregation.__doc__.split("```python\n")[1 + number].split("```")[0]
+    assert f"aggregation/{name}.py" in example
+    (tmp_path / f"{name}.py").write_text(example, encoding="utf-8")
     monkeypatch.setattr(aggregation, "__path__", [*aggregation.__path__, str(tmp_path)])
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2), layers.Dense(1)])
     try:
-        assert "tensor" in aggregation.names()
-        assert groups("tensor", model) == [[[0, 0], [0, 0]], [0, 0], [[1], [1]], [1]]
+        assert name in aggregation.names()
+        assert groups(name, model) == expected
     finally:
-        sys.modules.pop("aggregation.tensor", None)
+        sys.modules.pop(f"aggregation.{name}", None)
 
 
 def test_a_model_that_is_not_built():

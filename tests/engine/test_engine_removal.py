@@ -26,7 +26,34 @@ def dense():
     return keras.Model(given, layers.Dense(3)(layers.Dense(6, "relu")(shared(shared(given)))))
 
 
-@pytest.mark.parametrize("build, whole", [(residual, 4 + 4 + 3), (dense, 6 + 3)])
+def chain():
+    """Dense layers one behind the other, with what may stand between them."""
+    stack = [layers.Dense(6, "tanh"), layers.BatchNormalization(), layers.PReLU(), layers.Dense(5, use_bias=False)]
+    stack += [layers.LeakyReLU(0.1), layers.Dropout(0.5), layers.Dense(4, "softmax"), layers.Dense(3)]
+    return keras.Sequential([keras.Input((5,)), *stack])
+
+
+def test_only_of_units_that_one_dense_layer_alone_hears_of_one_row_is_changed():
+    model = chain()
+    first, second, third, last = (layer for layer in model.layers if isinstance(layer, layers.Dense))
+    following = [removal._next_dense(model, layer) for layer in (first, second, third, last)]
+    assert following == [second, third, None, None]  # a softmax makes an output of all units
+    model = dense()
+    shared, hidden, output = (layer for layer in model.layers if isinstance(layer, layers.Dense))
+    assert [removal._next_dense(model, layer) for layer in (shared, hidden, output)] == [None, output, None]
+    given = keras.Input((4,))
+    first = layers.Dense(5)
+    heard_twice = first(given)
+    model = keras.Model(given, layers.Dense(3)(layers.Dense(5)(heard_twice) + heard_twice))
+    assert removal._next_dense(model, first) is None
+    model = keras.Model(given, [heard_twice, layers.Dense(3)(heard_twice)])
+    assert removal._next_dense(model, first) is None
+    frozen = layers.Dense(3, trainable=False)
+    model = keras.Model(given, layers.Dense(2)(frozen(heard_twice)))
+    assert removal._next_dense(model, first) is None
+
+
+@pytest.mark.parametrize("build, whole", [(residual, 4 + 4 + 3), (dense, 6 + 3), (chain, 6 + 5 + 4 + 3)])
 @pytest.mark.parametrize("level", ["unit", "layer"])
 def test_of_whole_units_it_is_what_the_whole_model_says(build, whole, level, monkeypatch):
     keras.utils.set_random_seed(0)

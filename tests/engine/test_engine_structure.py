@@ -31,6 +31,21 @@ def test_units_and_ids_run_over_the_layer_and_never_over_two():
     assert all(np.array_equal(a, b) for a, b in zip(groups, aggregation.load("unit").groups(model), strict=True))
 
 
+@pytest.mark.parametrize("labels", [[4, 2, 2, 7], [5], [], [0, 10**9, 0], [1, 2, 3]])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_labels_are_numbered_in_their_order(labels, dtype):
+    labels = np.array(labels, dtype)
+    expected = np.unique(labels, return_inverse=True, return_counts=True)
+    values, numbers, counts = structure.numbered(labels)
+    assert all(np.array_equal(a, b) for a, b in zip((values, numbers, counts), expected, strict=True))
+
+
+def test_ids_that_repeat_take_no_memory():
+    parts = structure.parts(keras.Sequential([keras.Input((500,)), layers.Dense(3)]))
+    kernel, bias = structure.grouped(parts, structure.unit_labels)
+    assert kernel.strides[0] == 0 and (kernel == bias).all() and not kernel.flags.writeable
+
+
 def transformer():
     given = keras.Input((4, 6))
     hidden = layers.Activation("relu")(layers.Dense(6, activation="gelu")(given)) + ops.ones_like(given)
@@ -50,7 +65,8 @@ def test_the_same_model_is_described_alike_whenever_it_is_built():
 def test_variants():
     assert "magnitude" in variants.names("importance") and not any(n.startswith("_") for n in variants.names("tasks"))
     with pytest.raises(
-        ValueError, match=r"files in aggregation/ \(conv_filter, hidden_unit, layer, unit, weight\), received 'units'"
+        ValueError,
+        match=r"files in aggregation/ \(attention_head, .*, hidden_unit, layer, unit, weight\), received 'units'",
     ):
         variants.load("aggregation", "units", "LEVEL")
     with pytest.raises(ValueError, match=r"aggregation/unit\.py to define MEASURE"):

@@ -4,7 +4,7 @@ import pytest
 from keras import layers
 
 import importance
-from engine import training, wrapper
+from engine import backend, training, wrapper
 
 MEASURES = ["synaptic_intelligence", "weight_change", "direction_stability", "rwalk"]
 IN_KERAS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in its own saving
@@ -127,3 +127,18 @@ def test_restart_begins_a_new_trajectory(data):
     model.optimizer.restart()
     assert not any(score.any() for score in importance.load("weight_change").score(model))
     assert not any(score.any() for score in importance.load("synaptic_intelligence").score(model))
+
+
+def test_slow_convolutions_are_told_of_and_nothing_else_is(monkeypatch):
+    convolutional = keras.Sequential([keras.Input((5, 5, 1)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)])
+    loss = keras.losses.MeanSquaredError()
+    for on_jax, on_cpu in ((True, True), (True, False), (False, True)):
+        monkeypatch.setattr(backend, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        said = [
+            backend.slow_convolutions(model.layers) for model in (convolutional, keras.Sequential([layers.Dense(2)]))
+        ]
+        if on_jax == (backend.NAME == "jax"):
+            assert said == [on_jax and on_cpu, False]
+    monkeypatch.setattr(backend, "slow_convolutions", lambda layers: True)
+    with pytest.warns(UserWarning, match=r"three times as long as TensorFlow .* Set KERAS_BACKEND=tensorflow before"):
+        training.compile_model(convolutional, keras.optimizers.SGD(), loss)

@@ -131,7 +131,7 @@ def test_measures_that_need_training_are_left_out_with_a_word(digits, trained, t
     with pytest.warns(UserWarning) as said:
         grid = threshold_grid.Grid(network=str(trained[1]), x=x, y=y, levels=["weight"], out=tmp_path)
     (left,) = [str(w.message) for w in said if "Left out" in str(w.message)]
-    gone = set(importance.names()) - set(grid.settings.measures)
+    gone = set(importance.general()) - set(grid.settings.measures)
     assert gone and all(importance.load(name).definition.needs == "trajectory" for name in gone)
     assert all(name in left for name in gone)
     assert "adam_second_moment" in grid.settings.measures  # the file has the optimizer's state

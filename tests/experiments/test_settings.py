@@ -140,7 +140,8 @@ STUDIES = {
         {"task": "iris", "model": "mlp", "measures": ["magnitude", "random"]},
         {
             **OF_ALL, "task": among(tasks.names()), "measures": none_or(measures(1, NAMES)),
-            "levels": listed(among(aggregation.names())), "scopes": listed(among(["layer", "model"])),
+            "levels": listed(among(aggregation.names())),
+            "scopes": listed(among(["layer", "model", "output", "model:lamp", "model:owl"])),
             "reductions": listed(among(["mean", "sum", "minimum", "maximum"])),
             "fill": lambda v: is_fill(v) or listed(is_fill)(v), "thresholds": is_thresholds, "epochs": whole(1),
             "every": whole(1), "labels": none_or(listed(is_label)),

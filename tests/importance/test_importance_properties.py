@@ -22,6 +22,7 @@ from engine import training
 from importance._measure import NEEDS
 
 EVERY_MEASURE = pytest.mark.parametrize("name", importance.names())
+ON_DENSE = pytest.mark.parametrize("name", importance.general())  # the others are held against their plain versions
 DATA_DRIVEN = [name for name in importance.names() if importance.load(name).definition.needs in ("inputs", "labels")]
 
 
@@ -31,6 +32,9 @@ def same(one, other):
 
 @EVERY_MEASURE
 def test_scores_are_finite_and_at_least_0_and_change_nothing(name, case):
+    if name not in importance.general() and case.name != "convolutional":
+        pytest.skip("refused, as its plain version says")
+
     def draws():
         return [np.random.random(), random.random(), float(keras.random.uniform(()))]
 
@@ -48,7 +52,7 @@ def test_scores_are_finite_and_at_least_0_and_change_nothing(name, case):
     assert same(scores, importance.load(name).score(model, case.x, case.y, seed=1))
 
 
-@EVERY_MEASURE
+@ON_DENSE
 def test_chunks_do_not_matter(name, dense_case):
     case = dense_case
     whole = importance.load(name).score(case.model, case.x, case.y, seed=1)
@@ -91,6 +95,7 @@ BLIND = {
     "wanda": "sees what flows into the unit, not what comes out",
     "ria": "sees what flows into the unit, not what comes out",
     "obs_layer": "sees what flows into the unit, not what comes out",
+    "obs": "the damping stands for curvature where there is none",
     "deletion": "weights out of the unit stand or fall with the next layer's units",
 }
 
@@ -119,7 +124,7 @@ def dead_parts(scores):
     return into, scores[2][1], np.concatenate(rest)
 
 
-@EVERY_MEASURE
+@ON_DENSE
 def test_weights_of_a_dead_unit_score_lowest(name, with_dead_unit):
     into, out, rest = dead_parts(importance.load(name).score(*with_dead_unit, seed=0))
     if name not in BLIND:
@@ -189,6 +194,52 @@ def test_expected_rise_is_of_what_replaces_the_weight(case):
     assert not any(s.any() for s in kept)
 
 
+def test_folded_magnitude_is_that_of_the_folded_network():
+    """A network without BatchNormalization that computes the same has these magnitudes."""
+    keras.utils.set_random_seed(0)
+    given = keras.Input((6, 6, 2))
+    hidden = layers.BatchNormalization()(layers.DepthwiseConv2D(2, depth_multiplier=2)(given))
+    hidden = layers.BatchNormalization(scale=False)(layers.Conv2D(3, 2, use_bias=False)(hidden))
+    model = keras.Model(given, layers.Dense(2)(layers.Flatten()(hidden)))
+    rng = np.random.default_rng(0)
+    for v in model.variables:
+        v.assign(rng.uniform(0.5, 1.5, v.shape).astype("float32"))
+    depthwise, first, conv, second, last = (layer for layer in model.layers if layer.weights)
+    folded = importance.load("magnitude", folded=True).score(model)
+    x = rng.standard_normal((3, 6, 6, 2)).astype("float32")
+
+    plain_layer = type(depthwise).from_config({**depthwise.get_config(), "use_bias": False})
+    plain_layer.build(x.shape)
+    found = plain_layer.stateless_call([folded[0]], [], x)[0]
+    spread = np.sqrt(np.asarray(first.moving_variance) + first.epsilon)
+    shift = folded[1] - np.asarray(first.gamma) * np.asarray(first.moving_mean) / spread + np.asarray(first.beta)
+    np.testing.assert_allclose(np.asarray(found) + shift, np.asarray(first(depthwise(x), training=False)), rtol=1e-4)
+    assert same(folded[2:4], [np.asarray(first.gamma), np.asarray(first.beta)])
+    spread = np.sqrt(np.asarray(second.moving_variance) + second.epsilon)
+    np.testing.assert_allclose(folded[4], np.asarray(conv.kernel) / spread, rtol=1e-6)
+    assert np.array_equal(folded[-2], np.asarray(last.kernel))
+
+
+@pytest.mark.parametrize("make", [
+    lambda x: layers.Dense(2)(layers.Dense(3)(x)),  # none
+    lambda x: layers.Dense(2)(layers.BatchNormalization()(layers.ReLU()(layers.Dense(3)(x)))),  # not directly behind
+    lambda x: layers.Dense(2)((lambda h: layers.BatchNormalization()(h) + h)(layers.Dense(3)(x))),  # and not alone
+])  # fmt: skip
+@pytest.mark.parametrize("written", ["bn_scale", "magnitude:folded=True"])
+def test_networks_without_a_batch_normalization_behind_a_layer(make, written):
+    given = keras.Input((4,))
+    with pytest.raises(ValueError, match=r"in which a BatchNormalization takes .* of .*Dense.*Use the measure 'magnit"):
+        importance.load(written).score(keras.Model(given, make(given)))
+
+
+def test_an_activation_of_its_own_stands_before_a_batch_normalization():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3, activation="relu"), layers.BatchNormalization()])
+    model.layers[1].gamma.assign([1.0, -2.0, 3.0])
+    assert importance.load("bn_scale").score(model)[0][0].tolist() == [1.0, 2.0, 3.0]
+    with pytest.raises(ValueError, match="where there is none"):
+        importance.load("magnitude", folded=True).score(model)
+
+
 def test_replacements_that_do_not_fit(dense_case):
     case = dense_case
     with pytest.raises(ValueError, match=r"Expected replacements with the shapes .* received \[\(6,\)"):
@@ -197,6 +248,27 @@ def test_replacements_that_do_not_fit(dense_case):
         importance.load("expected_rise").score(case.model, case.x, fill="noise")
     with pytest.raises(ValueError, match="needs labels"):
         importance.load("expected_rise", gradient=True).score(case.model, case.x)
+
+
+def test_obs_by_the_recursion_over_gradients(dense_case):
+    """v_k = F_(k-1)^-1 g_k; the diagonal is 1/d - sum_k v_k^2 / (m + g_k v_k)."""
+    case, damping = dense_case, 1e-3
+    found = importance.load("obs", damping=damping).score(case.model, case.x, case.y, seed=0)
+    every = [reference_measures.loss_gradient(case, n, case.y[n]) for n in range(len(case.x))]
+    for layer in (slice(0, 2), slice(2, 4), slice(4, 6)):
+        rows = [np.concatenate([g.ravel() for g in gradients[layer]]) for gradients in every]
+        inverse, diagonal = np.eye(len(rows[0])) / damping, np.full(len(rows[0]), 1 / damping)
+        for g in rows:
+            v = inverse @ g
+            diagonal -= v**2 / (len(rows) + g @ v)
+            inverse -= np.outer(v, v) / (len(rows) + g @ v)
+        w, score = (np.concatenate([a.ravel() for a in arrays[layer]]) for arrays in (case.weights, found))
+        np.testing.assert_allclose(score, w**2 / (2 * diagonal), rtol=1e-4)
+    few = [importance.load("obs", gradients=5).score(case.model, case.x, case.y, seed=seed) for seed in (0, 0, 1)]
+    assert same(few[0], few[1]) and not same(few[0], few[2])
+    strong = importance.load("obs", damping=1e6).score(case.model, case.x, case.y)
+    for s, w in zip(strong, case.weights, strict=True):  # the order of magnitude
+        np.testing.assert_allclose(s, 1e6 * w**2 / 2, rtol=1e-4)
 
 
 def test_fisher_sampled_approaches_fisher(dense_case):
@@ -470,6 +542,9 @@ def test_activations_of_an_unknown_layer():
     [
         ("fisher_sampled", {"draws": 0}),
         ("hessian", {"probes": 0}),
+        ("obs", {"gradients": 0}),
+        ("obs", {"damping": 0}),
+        ("obs_layer", {"damping": 0}),
         ("fisher_batched", {"batch_size": 0}),
         ("mas", {"outputs": "probabilities"}),
         ("deletion", {"fill": "nothing"}),

@@ -83,6 +83,23 @@ def step_gradient(model, trainable, others, x, y):
     return gradient(mean_loss, trainable)
 
 
+def surgery(model, weights, gradients, damping):
+    """w^2 / (2 [F^-1]_ii) with the whole matrix F of each layer, built and inverted; gradients[n] is like weights."""
+    owners = {id(v): id(layer) for layer in model._flatten_layers() for v in layer.trainable_variables}
+    of_layer = {}
+    for index, variable in enumerate(model.trainable_variables):
+        of_layer.setdefault(owners[id(variable)], []).append(index)
+    scores = [np.zeros(w.shape) for w in weights]
+    for indices in of_layer.values():
+        rows = np.stack([np.concatenate([g[i].astype("float64").ravel() for i in indices]) for g in gradients])
+        fisher = damping * np.eye(rows.shape[1]) + rows.T @ rows / len(rows)
+        diagonal, start = np.diag(np.linalg.inv(fisher)), 0
+        for i in indices:
+            part = diagonal[start : start + weights[i].size].reshape(weights[i].shape)
+            scores[i], start = weights[i].astype("float64") ** 2 / (2 * part), start + weights[i].size
+    return scores
+
+
 def softmax(z):
     e = np.exp(z - z.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)

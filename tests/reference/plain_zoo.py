@@ -201,6 +201,20 @@ def magnitude(case):
     return [np.abs(w) for w in case.weights]
 
 
+def bn_scale(case):
+    """By the arrays that a run hands from a layer to a BatchNormalization."""
+    calls = []
+    with heard(calls):
+        case.model(case.entry.x, training=False)
+    norms = [(args[0], layer) for layer, args, _, _ in calls if isinstance(layer, layers.BatchNormalization)]
+    found = {}
+    for layer, _, _, outputs in calls:
+        behind = [norm for given, norm in norms if given is outputs] or [layer] * (layer in [n for _, n in norms])
+        if behind and behind[0].gamma is not None:
+            found |= {id(v): np.abs(np.asarray(behind[0].gamma)) for v in layer.trainable_variables}
+    return [np.broadcast_to(found.get(id(v), 1), v.shape) for v in case.model.trainable_variables]
+
+
 def inverse_magnitude(case):
     return [1 / (np.abs(w) + np.float32(1e-12)) for w in case.weights]
 
@@ -352,6 +366,10 @@ def obd(case):
 
 def expected_rise(case):
     return obd(case)  # with zeros for replacements
+
+
+def obs(case):
+    return plain.surgery(case.model, case.weights, [case.gradient(n) for n in range(len(case.xs))], 1e-5)
 
 
 def hessian(case, probes=PROBES):

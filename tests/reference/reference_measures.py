@@ -49,8 +49,21 @@ def uniform(case):
     return [np.full(w.shape, 1.0) for w in case.weights]
 
 
-def magnitude(case):
-    return [np.abs(w) for w in case.weights]
+def magnitude(case, folded=False):
+    if folded and case.name != "convolutional":
+        return None
+    factor = 1
+    if folded:
+        normal = case.model.get_layer("normal")
+        factor = np.abs(case.weights[2]) / np.sqrt(np.asarray(normal.moving_variance.value) + normal.epsilon)
+    return [np.abs(w) * (factor if n < 2 else 1) for n, w in enumerate(case.weights)]
+
+
+def bn_scale(case):
+    if case.name != "convolutional":
+        return None  # refused: no BatchNormalization
+    gamma = np.abs(case.weights[2])  # of the first two layers, kernel, bias, gamma and beta
+    return [np.broadcast_to(gamma if n < 4 else 1, w.shape) for n, w in enumerate(case.weights)]
 
 
 def inverse_magnitude(case):
@@ -137,6 +150,11 @@ def expected_rise(case, replacements=None, gradient=False):
         second = 0.5 * f * (w.astype("float64") - r) ** 2
         rises.append(np.maximum(g * (r - w) + second, 0) if gradient else second)
     return rises
+
+
+def obs(case, gradients=200, damping=1e-5):
+    every = [loss_gradient(case, n, case.y[n]) for n in range(len(case.x))]
+    return plain.surgery(case.model, case.weights, every, damping)
 
 
 def hessian(case, probes=10):

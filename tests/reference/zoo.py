@@ -22,7 +22,7 @@ BELIEFS = OF_LABELS | {"fisher", "fisher_sampled", "fisher_argmax", "obd", "expe
 EXACT = frozenset({"fisher", "obd", "expected_rise", "lrp"})  # cost a pass for each place, or want one label
 ARGMAX = OF_LABELS | {"fisher_argmax"}  # mean nothing for a regression
 UNITS = frozenset({"deletion"})  # needs to know which weights make up a unit
-OF_LOSS = frozenset({"fisher_empirical", "fisher_batched", "taylor", "snip", "hessian", "deletion"})
+OF_LOSS = frozenset({"fisher_empirical", "fisher_batched", "taylor", "snip", "hessian", "deletion", "obs"})
 
 CLASSES = losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -83,8 +83,15 @@ ENTRIES = {}
 SAME = object()
 
 
-def entry(x, y, loss=CLASSES, told=SAME, refused=frozenset(), refusable=frozenset(), rounding=2**-23, quick=False):
-    """Enter a function that makes a network; `x` and `y` are callables `draw(rng)`, or lists or dicts of them."""
+def entry(
+    x, y, loss=CLASSES, told=SAME, refused=frozenset(), refusable=frozenset(), rounding=2**-23, quick=False,
+    normalised=False,
+):  # fmt: skip
+    """Enter a function that makes a network; `x` and `y` are callables `draw(rng)`, or lists or dicts of them.
+
+    `normalised`: bool. Whether a BatchNormalization stands behind a layer.
+    """
+    refused = refused | (frozenset() if normalised else {"bn_scale"})
 
     def enter(make):
         name = make.__name__

@@ -218,7 +218,7 @@ def transposed_convolutions():
 # Normalisations
 
 
-@entry(floats(4, 4, 2), LABELS, quick=True)
+@entry(floats(4, 4, 2), LABELS, quick=True, normalised=True)
 def batch_normalization():
     return sequential(
         keras.Input((4, 4, 2)), layers.Conv2D(3, 2, use_bias=False), layers.BatchNormalization(), layers.ReLU(),

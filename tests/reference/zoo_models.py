@@ -31,7 +31,7 @@ def siamese():
     return keras.Model([left, right], layers.Dense(3)(layers.Subtract()([trunk(left), trunk(right)])))
 
 
-@entry(floats(4, 4, 1), LABELS)
+@entry(floats(4, 4, 1), LABELS, normalised=True)
 def nested_models():
     inner = sequential(keras.Input((4, 4, 1)), layers.Conv2D(2, 2), layers.BatchNormalization(), layers.ReLU())
     x = keras.Input((4, 4, 1))

@@ -25,6 +25,10 @@ def sizes(model):
         # 3*3*3*32+32, 3*3*32*64+64, 3*3*64*128+128, gamma and beta of 224 channels, 128*6+6; whatever the size.
         (_models.cnn_pooled, (64, 64, 3), 6, 896 + 18496 + 73856 + 448 + 774, 94918),
         (_models.cnn_pooled, (4, 4, 3), 6, 896 + 18496 + 73856 + 448 + 774, 94918),
+        # 27*16 + 2*9*16*16, 9*16*32 + 9*32*32 + 16*32, 9*32*64 + 9*64*64 + 32*64, gamma and beta of 336, 64*10+10.
+        (_models.resnet, (32, 32, 3), 10, 432 + 4608 + 14336 + 57344 + 672 + 650, 78714),
+        # 192*64 + 16*64, four times (two norms, 4*(64*64+64), 64*128+128 + 128*64+64), the last norm, 64*10+10.
+        (_models.vit, (32, 32, 3), 10, 13312 + 4 * (256 + 16640 + 16576) + 128 + 650, 147978),
     ],
 )
 def test_number_of_weights(build, input_shape, outputs, trainable, all_weights):

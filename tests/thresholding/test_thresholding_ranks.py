@@ -1,6 +1,7 @@
 """Importances to ranks to weights: examples by hand, and what holds for any importances."""
 
 import functools
+import tracemalloc
 
 import keras
 import numpy as np
@@ -13,8 +14,9 @@ from scipy import stats
 
 import aggregation
 import thresholding
+from engine import draws
 
-LEVELS = [level for level in aggregation.names() if level != "hidden_unit"]  # where all weights take part
+LEVELS = ["conv_filter", "layer", "unit", "weight"]  # where all weights take part
 SHAPES = [(3, 4), (4,), (4, 2), (2,)]  # 16 weights in the first layer, 10 in the second
 LAYERS = [[0, 1], [2, 3]]
 unit_fraction = st.floats(0, 1, width=32)
@@ -160,8 +162,8 @@ def test_tie_fraction_counts_weights_in_groups_whose_importance_another_group_ha
 
 def test_ranks_stay_below_one_however_many_weights_there_are():
     made = object.__new__(thresholding.Partition)
-    made._shapes, made._size, made.participating = [(2,)], 2, 2**26 + 1
-    made._scopes = [thresholding._Scope(slice(0, 2), None, np.array([2**26, 1]), None)]
+    made._shapes, made.participating = [(2,)], 2**26 + 1
+    made._scopes = [thresholding._Scope([(0, None)], None, np.array([2**26, 1]), None)]
     found = made.rank([np.array([1.0, 2.0])])
     assert found.ranks[0].max() < 1
     assert found.replaced([1.0]).tolist() == [2**26 + 1]
@@ -237,6 +239,44 @@ def test_only_the_order_of_importances_counts(scores, level, reduction, scope, s
         assert found.tie_fraction == expected.tie_fraction
 
 
+@few_examples
+@given(**a_ranking)
+def test_ranks_are_those_of_a_plain_sort(scores, level, scope, reduction, seed):
+    """One sort by importance and, where it is the same, by place in the shuffle that the seed draws for the scope."""
+    found = partition(level, scope).rank(scores, reduction, seed)
+    reduce = {"mean": np.mean, "sum": np.sum, "minimum": np.min, "maximum": np.max}[reduction]
+    for number, variables in enumerate(scopes(scope)):
+        flat, ids, ranks = (
+            np.concatenate([a[v].ravel() for v in variables]) for a in (scores, groups(level), found.ranks)
+        )
+        names = np.unique(ids)
+        with np.errstate(over="ignore"):  # a sum that is too large is the largest there is
+            values = np.array([reduce(flat[ids == name].astype("float64")) for name in names])
+        values = np.minimum(values, np.finfo("float32").max).astype("float32")
+        place = np.argsort(draws.generator(seed, "ties", number).permutation(len(names)))
+        before = 0
+        for group in np.lexsort((place, values)):
+            assert (ranks[ids == names[group]] == np.float32(before / len(flat))).all()
+            before += (ids == names[group]).sum()
+
+
+@pytest.mark.parametrize("scope", thresholding.SCOPES)
+@pytest.mark.parametrize("level", ["weight", "unit", "conv_filter"])
+def test_groups_and_ranks_take_at_most_eight_arrays_of_the_weights_size(level, scope):
+    inputs = keras.Input((400,))
+    wide = keras.Model(inputs, layers.Dense(500)(layers.Dense(700)(inputs)))
+    scores = [np.ones(tuple(v.shape), "float32") for v in wide.trainable_variables]
+    tracemalloc.start()
+    try:
+        ids = aggregation.load(level).groups(wide)
+        found = thresholding.Partition(ids, wide, scope).rank(scores)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.ranks[0].shape == scores[0].shape
+    assert 1 < taken / sum(s.nbytes for s in scores) < 8
+
+
 # Ties
 
 MANY = 4000
@@ -297,7 +337,7 @@ def test_a_rule_by_percentile_spares_whatever_ties_there(tied):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"scope": "layers"}, "Expected scope to be one of 'layer', 'model', received 'layers'"),
+        ({"scope": "layers"}, r"Expected scope to be one of 'layer', .*'model:owl', or blocks .*, received 'layers'"),
         ({"reduction": "median"}, "Expected reduction to be one of 'mean', .*'maximum', received 'median'"),
         ({"variables": "kernel"}, "Expected variables to be one of 'all', received 'kernel'"),
         (
