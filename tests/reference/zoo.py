@@ -16,7 +16,7 @@ from keras import losses
 
 EXAMPLES = 5
 
-FLOWS = frozenset({"signal", "wanda", "ria", "obs_layer"})  # need to know what each weight multiplies
+FLOWS = frozenset({"signal", "wanda", "ria", "obs_layer", "variance"})  # need to know what each weight multiplies
 OF_LABELS = frozenset({"fisher_reversed", "lrp"})  # need the logits behind a label
 BELIEFS = OF_LABELS | {"fisher", "fisher_sampled", "fisher_argmax", "obd", "expected_rise"}  # a log-probability
 EXACT = frozenset({"fisher", "obd", "expected_rise", "lrp"})  # cost a pass for each place, or want one label
@@ -92,6 +92,7 @@ def entry(
     `normalised`: bool. Whether a BatchNormalization stands behind a layer.
     """
     refused = refused | (frozenset() if normalised else {"bn_scale"})
+    refusable = refusable | {"variance"}  # which needs a graph
 
     def enter(make):
         name = make.__name__
