@@ -210,6 +210,26 @@ class Partition:
         ]
         return Ranking(shaped, tied / self.participating, steps)
 
+    def numbered(self):
+        """Number the groups that take part, from 0, scope after scope.
+
+        Returns:
+            ids: list of int arrays like the weights; -1 where a weight takes no part.
+            scopes: list of int arrays (groups,): the numbers of each scope's groups.
+        """
+        found, scopes, count = [np.full(shape, -1) for shape in self._shapes], [], 0
+        for scope in self._scopes:
+            numbers = count + np.arange(len(scope.sizes))
+            of_weights, begin = numbers if scope.ids is None else count + scope.ids, 0
+            for index, there in scope.members:
+                flat = found[index].reshape(-1)
+                end = begin + (flat.size if there is None else int(there.sum()))
+                flat[slice(None) if there is None else there] = of_weights[begin:end]
+                begin = end
+            scopes.append(numbers)
+            count += len(numbers)
+        return found, scopes
+
     def values(self, importances, reduction="mean"):
         """Return the importance of each group, as a list of float32 arrays (groups,), one for each scope."""
         importances = self._checked(importances, reduction)

@@ -22,11 +22,12 @@ import aggregation
 import importance
 import tasks
 import thresholding
-from engine import checks, chunks, evaluation, losses, structure, training, variants
-from experiments import enough, optimizers, parameters, unfit
+from engine import checks, chunks, elimination, evaluation, losses, structure, training, variants
+from experiments import enough, optimizers, oracles, parameters, unfit
 from experiments.agreement import Agreement
 from experiments.given import Given
 from experiments.settings import Settings, a_measure, check_names
+from experiments.storage.checkpoints import Checkpoints
 from experiments.study import Study, second_time
 from experiments.trained_here import TrainedHere, watching
 from experiments.until import LIMIT, UNTIL, Until
@@ -109,6 +110,8 @@ class GridSettings(Settings):
             network that was trained elsewhere.
         measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits"). None: all that
             are for most networks.
+        oracles: tuple of str. Lines that measures are held against, "greedy" and "shapley", which have rows like
+            measures; see `experiments.oracles`.
         levels: tuple of str. Files in `aggregation/`.
         reductions: tuple of str. How a group's importance comes from its members'.
         scopes: tuple of str. Within what ranks are compared: "layer", "output", "2:4" (any N:M), "model", "model:lamp",
@@ -152,7 +155,7 @@ class GridSettings(Settings):
     VARIED = frozenset(
         {
             "measures", "levels", "reductions", "scopes", "fill", "thresholds", "epochs", "every", "seeds", "records",
-            "until", "limit", "calibrations",
+            "until", "limit", "calibrations", "oracles",
         }
     )  # fmt: skip
     WITH_A_COLUMN = frozenset({"calibrations"})
@@ -169,6 +172,7 @@ class GridSettings(Settings):
         "variables": checks.either("all", checks.several(checks.text)),
         "scored_on": checks.choice("training", "validation"),
         "evaluated": checks.either("auto", checks.optional(checks.whole())),
+        "oracles": checks.several(oracles.AN_ORACLE, least=0),
         "calibrations": checks.optional(checks.several(_A_CALIBRATION)),
         "folds": checks.optional(checks.whole(2)),
         "until": checks.optional(checks.choice(*UNTIL)),
@@ -205,6 +209,7 @@ class GridSettings(Settings):
     until: str | None = None
     limit: int = LIMIT
     calibrations: tuple | None = None
+    oracles: tuple = ()
 
     def __post_init__(self):
         super().__post_init__()
@@ -219,6 +224,7 @@ class GridSettings(Settings):
         check_names("level", self.levels, aggregation.names())
         for scope in self.scopes:
             thresholding.check_thresholds(scope, self.thresholds)
+        oracles.check(self.oracles, self.levels, self.scopes)
         if not self.records and watching(self.measures):
             raise ValueError(
                 f"Expected records=True, or no measures that need the training's record; received records=False with "
@@ -588,7 +594,7 @@ class Grid(Study):
         for scope in s.scopes:
             for level in s.levels:
                 for reduction in s.reductions:
-                    for measure in s.measures:
+                    for measure in (*s.measures, *s.oracles):
                         for fill in s.fills:
                             for calibration in s.calibrations or (None,):
                                 curve = _Curve(measure, level, reduction, scope, fill, calibration)._asdict()
@@ -620,7 +626,8 @@ class Grid(Study):
         for cell in self._cells(seed, s.checkpoints[-1]):
             curve = _Curve(**{name: cell[name] for name in _Curve._fields})
             curves.setdefault(curve._replace(measure=None), {})[curve.measure] = curve
-        scores, _ = self._scores(seed, {_scoring(curve) for compared in curves.values() for curve in compared.values()})
+        wanted = {_scoring(curve) for compared in curves.values() for curve in compared.values()} - {None}
+        scores, _ = self._scores(seed, wanted)
         found, thresholds = 1, np.union1d(0, s.thresholds)
         for where, compared in curves.items():
             new, moves = evaluator.place(self._replacements(seed, where.fill)), []
@@ -640,7 +647,7 @@ class Grid(Study):
         self._check_rows("network", source.identity, seed=seed)
         for epoch, missing in by_epoch.items():
             together = self._measures_together(seed, epoch)
-            wanted = set(map(_scoring, missing))
+            wanted = set(filter(None, map(_scoring, missing)))
             wanted |= {_Scoring(measure) for measure in self._agreement.missing(seed, epoch, together)}
             with self.timed("training"):
                 weights = source.reach(epoch, {scoring.measure for scoring in wanted})
@@ -689,27 +696,57 @@ class Grid(Study):
             scores, failed = self._scores(seed, wanted)
             of_measures = {scoring.measure: found for scoring, found in scores.items() if scoring.fill is None}
             self._agreement.append(seed, epoch, of_measures, together)
-        unfitting = {(scoring.measure, failed[scoring]) for scoring in set(map(_scoring, missing)) & set(failed)}
+        unfitting = {(of.measure, failed[of]) for of in set(map(_scoring, missing)) & set(failed)}
         for measure, reason in sorted(unfitting):
             unfit.warn(measure, reason)
         fills = {
             fill: self._evaluator.place(self._replacements(seed, fill)) for fill in {curve.fill for curve in missing}
         }
-        seen = {fill: {} for fill in fills}
+        seen, orders = {fill: {} for fill in fills}, {}
         for curve, thresholds in missing.items():
             self.begun(f"seed {seed}, epoch {epoch}, {curve.measure}, {curve.level}")
             cell = {
                 "run": self.store.name, "task": s.task, "model": s.model, "seed": seed, "epoch": epoch,
                 **curve._asdict(), "examples": self._evaluator.examples, **of,
             }  # fmt: skip
-            scoring = _scoring(curve)
+            scoring, new = _scoring(curve), fills[curve.fill]
             if scoring in failed:
                 results = [_failed(threshold, failed[scoring]) for threshold in thresholds]
+            elif scoring is None:
+                curve = curve._replace(reduction="mean")  # all weights of a group have the same
+                if curve not in orders:
+                    orders[curve] = self._oracle(seed, epoch, curve, of.get("weights"))
+                found, kept = orders[curve]
+                results = self._evaluate_ranking(found, curve, seed, thresholds, new, seen[curve.fill])
             else:
-                new = fills[curve.fill]
                 results = self._evaluate_ranking(scores[scoring], curve, seed, thresholds, new, seen[curve.fill])
             self.store.append([{**cell, **result} for result in results])
+            if scoring is None:
+                kept.clear()
             self.finished(len(results))
+
+    def _oracle(self, seed, epoch, curve, weights):
+        """Find an oracle's order; return it as importances, and the checkpoints to be cleared once it is evaluated."""
+        oracle = oracles.load(curve.measure)
+        what = f"seed {seed}, epoch {epoch}, {oracle.name}, {curve.level}"
+        with self.timed("scoring"):
+            work, ids = self._work(oracle, seed, epoch, curve, weights)
+            number = oracle.evaluations(work.scopes)
+            self.begun(f"{what}: {number:,} evaluations of {oracle.examples:,} examples at most")
+            work = work._replace(tell=lambda done, of: self.begun(f"{what}, {done} of {of}"))
+            return oracles.importances(oracle.find(work), ids), work.kept
+
+    def _work(self, oracle, seed, epoch, curve, weights=None):
+        x, y, count = self._examples(seed, curve.calibration)
+        used = min(oracle.examples, count or oracle.examples)
+        evidence = Evidence(self._model, x, y, seed=seed, loss=self._loss, examples=used)
+        ids, scopes = self._partitions[curve.level, curve.scope].numbered()
+        new = self._replacements(seed, curve.fill)
+        made = elimination.Elimination(self._model, evidence.loss, evidence.x, evidence.y, ids, new)
+        name = oracles.folder("seed", seed, epoch, *curve)
+        of = {"run": self.store.name, "trial": name, "weights": weights, **self.comes_from("")}
+        kept = Checkpoints(self.store.folder / "checkpoints" / self.store.name / name, of=of)
+        return oracles.Work(made, scopes, seed, self.chance["chance_loss"], kept, lambda done, of: None), ids
 
     def _replacements(self, seed, fill):
         weights = training.values(self._model.trainable_variables)
@@ -831,8 +868,13 @@ class Grid(Study):
         tried = np.full(len(s.thresholds), np.nan)
         some = 10 if self._evaluator.sweeps(len(tried)) else 1
         tried[:some] = np.linspace(0.5, 0.6, some)
-        wanted = {_scoring(_Curve(**{name: cell[name] for name in _Curve._fields})) for cell in self._cells(seed, 0)}
+        curves = list(_by_curve(self._cells(seed, 0)))
+        wanted = set(filter(None, map(_scoring, curves)))
         score = second_time(lambda: self._scores(seed, wanted))
+        for curve in curves:
+            if oracles.is_one(curve.measure):
+                oracle = oracles.load(curve.measure)
+                score += oracles.seconds(oracle, self._work(oracle, seed, 0, curve)[0])
         cell = second_time(lambda: self._evaluator(ranks, fill, tried)) / some
         if s.evaluated == "auto" and self._source.enough is None:  # nobody knows yet that all are not needed
             cell *= self._source.to_evaluate / self._evaluator.examples
@@ -932,7 +974,9 @@ def _by_curve(cells):
 
 
 def _scoring(curve):
-    """Say what decides the scores that a curve is ranked by."""
+    """Say what decides the scores that a curve is ranked by; None where it is an oracle's."""
+    if oracles.is_one(curve.measure):
+        return None
     return _Scoring(curve.measure, curve.fill if _looks_at_fill(curve.measure) else None, curve.calibration)
 
 

@@ -126,5 +126,7 @@ def test_what_is_no_number_of_examples_is_refused(tmp_path, value):
 
 
 def test_scoring_on_what_is_evaluated_does_not_go_with_it(tmp_path):
-    with pytest.raises(ValueError, match=r'Expected a number of examples .* scores from validation examples, received "auto"'):
+    with pytest.raises(
+        ValueError, match=r'Expected a number of examples .* scores from validation examples, received "auto"'
+    ):
         threshold_grid.Grid(**SMALL, evaluated="auto", scored_on="validation", out=tmp_path)

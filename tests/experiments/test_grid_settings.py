@@ -44,6 +44,16 @@ def settings(**changed):
         ({"calibrations": ["training:1", "training:01"]}, "each once", "['training:1', 'training:01']"),
         ({"calibrations": ["training"], "examples": 7}, "calibrations alone", "and examples=7"),
         ({"network": "w1", "calibrations": ["digits"]}, "only for networks that are trained here", "received digits"),
+        (
+            {"oracles": ["greedy"]},
+            "groups are units or larger with the oracle 'greedy'",
+            "received 'weight'",
+        ),
+        ({"oracles": ["greedy"], "levels": ["unit"], "scopes": ["model:lamp"]}, "'layer' and 'model' alone", "lamp"),
+        ({"oracles": ["gredy"]}, "one of 'greedy', 'shapley'", "received 'gredy'"),
+        ({"oracles": ["greedy:permutations=3"]}, "that the oracle 'greedy' has (examples)", "received permutations"),
+        ({"oracles": ["shapley:permutations=0"]}, "permutations of the oracle 'shapley' to be a whole", "received 0"),
+        ({"oracles": "greedy"}, "oracles to be a list", "received 'greedy'. Write ['greedy']"),
         ({"fill": 3}, "fill to be a list", "received 3. Write [3]"),
         ({"fill": "rounded"}, "'rounded:<bits>'", "received 'rounded'. Say how many bits: 'rounded:2'"),
         ({"fill": "rounded:1"}, "the bits of fill to be a whole number of at least 2 and at most 32", "received 1"),
@@ -135,13 +145,15 @@ CHANGES = {
     "evaluated": 5, "options": {"noise": 0.1}, "task": "digits", "model": "cnn",
     "records": False, "sweep": True, "network": "w123456789abc", "loss": "MeanSquaredError {}", "folds": 8,
     "until": "settled", "limit": 20, "calibrations": ["training:7"],
+    "oracles": ["greedy"],
 }  # fmt: skip
 
 
 def test_every_setting_that_is_no_column_changes_the_name():
     assert set(CHANGES) | {"seeds"} == set(settings().as_dict())
     for name, varied in (("name", GridSettings.VARIED), ("first_name", GridSettings.FIRST_VARIED)):
-        found = {key: getattr(settings(**{key: value}), name) for key, value in CHANGES.items()}
+        beside = {"oracles": {"levels": ["unit"]}}  # these cannot be had of single weights
+        found = {key: getattr(settings(**{key: value} | beside.get(key, {})), name) for key, value in CHANGES.items()}
         same = {key for key, value in found.items() if value == getattr(settings(), name)}
         assert same == varied - {"seeds", "calibrations"} and len(set(found.values()) | {""}) == len(CHANGES) - len(
             same

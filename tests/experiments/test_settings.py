@@ -151,6 +151,7 @@ STUDIES = {
             "scored_on": among(["training", "validation"]), "records": is_flag, "sweep": is_flag,
             "network": none_or(is_text), "loss": none_or(is_text), "folds": none_or(whole(2)),
             "until": none_or(among(["settled"])), "limit": whole(1),
+            "oracles": lambda v: is_list(v) and len(v) == 0,  # not with single weights, which are among the levels
             "calibrations": none_or(listed(among(["training", "validation", *tasks.names()]))),
         },
     ),
@@ -194,6 +195,7 @@ WORDS = [
     "unit", "units", "kernel", "plain", "stabilized", "decoupled", "honest", "published", "sgd", "SGD", "adam", "adm",
     "momentum", "magnitude", "mas", "mas:", "mas:outputs=foo", "mas:outputs", "hessian:probes=1.5", "hessian:probes=0",
     "hessian:probes=1,probes=2", "random:seed=1", "synaptic_intelligence", "iris", "digits", "split_digits", "gpt",
+    "greedy",
     "softmax", "logits", "a\n", "a/b", "\0", "\ud800",
 ]  # fmt: skip
 ODD = st.one_of(
