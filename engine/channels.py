@@ -24,8 +24,8 @@ class Channels(NamedTuple):
     """The channels of a model, numbered from 0 in the order of the first weights that make them.
 
     Attributes:
-        made: list of int arrays, read-only, like `model.weights`: the channel that a weight helps to make, and is part of;
-            `structure.ABSENT` if it is part of none that may go.
+        made: list of int arrays, read-only, like `model.weights`: the channel that a weight helps to make, and is part
+            of; `structure.ABSENT` if it is part of none that may go.
         read: list of int arrays likewise: the channel whose values a weight is multiplied with; `structure.ABSENT` if
             that is none that may go. What remains without channel c is the weights that neither make nor read it.
         differs: list of tuples of str, one for each channel: the paths of the layers and names of the operations at
