@@ -183,6 +183,7 @@ def test_convolutions_of_any_geometry(size, stride, dilation, padding, groups):
     np.testing.assert_allclose(found, whole(kernel.value, x, signals)[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.xla
 def test_memory_bounds_the_chunk_whatever_the_number_of_examples(classifier):
     model, x, _ = classifier
     few = chunks.size(model, x, memory=10_000)
