@@ -24,6 +24,13 @@ def seconds(function, *arguments):
     return time.perf_counter() - start
 
 
+def both(function):
+    """Time one call: seconds of the clock, and of the processor in all threads."""
+    start = time.process_time()
+    clock = seconds(function)
+    return clock, time.process_time() - start
+
+
 def each(function, times):
     """Call a function once to warm up, then so many times; return the seconds of a call."""
     function()

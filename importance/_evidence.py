@@ -78,6 +78,11 @@ class Evidence:
     def _some_outputs(self):
         return np.asarray(per_example.some_outputs(self.model, self.x)[0], "float32")
 
+    @property
+    def output_shape(self):
+        """The shape of one example's output: tuple of int."""
+        return self._some_outputs.shape[1:]
+
     def _adds_losses(self):
         key = ("adds losses", examples.signature(self.x))
         return chunks.kept(self.model, key, lambda: structure.adds_losses(self.model, self.x))
