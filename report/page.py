@@ -1,6 +1,7 @@
 """One page with everything that a reader of results needs: a single file, without scripts and without a network."""
 
 import base64
+import contextlib
 import hashlib
 import html
 import pathlib
@@ -14,8 +15,10 @@ from report.grid.answers import Answers
 from report.grid.comparing import comparisons
 from report.grid.comparison_figures import comparison_matrices
 from report.grid.curves import curves
+from report.grid.dependence import dependence
 from report.grid.figures import critical_difference, heatmap, placings
 from report.grid.ordering import order
+from report.grid.regret import plot_regret, regret
 from report.grid.scores import FLAGS, scores
 from report.grid.tables import table
 from report.tables.columns import complete, last_checkpoint, parts, runs, same, title
@@ -77,7 +80,7 @@ def page(frame):
     found = parts(frame, ["task", "model"])
     names = [title(["task", "model"], values) for values, _ in found]
     answers = Answers(ordering)
-    sections = [_answers(answers), _overview(scored, ordering)]
+    sections = [_answers(answers), _choices(scored), _overview(scored, ordering)]
     sections += [_setting(*item, scored, answers) for item in found]
     sections += [_caveats(scored, ordering), _runs(frame), _files(frame)]
     links = "".join(f'<li><a href="#{_anchor(name)}">{html.escape(name)}</a></li>' for name in names)
@@ -100,6 +103,22 @@ def _answers(answers):
     rows = [(title(answers.names, values), sentence) for values, sentence in answers.said.items()]
     said = "".join(f"<dt>{html.escape(where)}</dt><dd>{html.escape(sentence)}</dd>" for where, sentence in rows)
     return f"<h2 id='answers'>Which measure finds the weights that can go?</h2><dl>{said}</dl>"
+
+
+def _choices(scored):
+    """Say what depends on the choices of the study, and how far measures are from the greedy line, where there is."""
+    said, figures = [], []
+    for axis in ("calibration", "fill", "scope"):
+        with contextlib.suppress(ValueError):  # there is one value alone, or no network that has several
+            said += dependence(scored, axis).sentences
+    with contextlib.suppress(ValueError):  # there is no line
+        found = regret(scored)
+        said += found.sentences
+        figures.append(_figure(plot_regret(found), "How much worse measures are than the greedy line."))
+    if not said:
+        return ""
+    listed = "".join(f"<li>{html.escape(sentence)}.</li>" for sentence in said)
+    return f"<h2 id='choices'>What does the order depend on?</h2><ul>{listed}</ul>{''.join(figures)}"
 
 
 def _overview(scored, ordering):

@@ -22,9 +22,9 @@ class Regrets(NamedTuple):
     Attributes:
         table: DataFrame. One row for each group and measure, the least regret first: `to`, the line; `blocks`;
             `regret`, the mean over blocks of how much worse the measure's score is than the line's, with `_low` and
-            `_high`, its 95 % Student's t interval; `p` of the signed-rank test, with `p_holm` adjusted over the
-            group's measures; and `attained`, the part of the way from random to the line that its mean has gone,
-            missing without `random`.
+            `_high`, its 95 % Student's t interval; `p` of the signed-rank test, with `p_holm` adjusted over the group's
+            measures, missing of other lines; and `attained`, the part of the way from random to the line that its mean
+            has gone, missing without `random`.
         sentences: list of str. One a group.
     """
 
@@ -71,8 +71,10 @@ def regret(frame, to="greedy", by=("task", "model", "level"), score="area", *, e
 
 def _of_group(blocks, to):
     regrets = blocks.drop(columns=to).sub(blocks[to], axis=0)
-    p = wilcoxon(regrets.to_numpy().T)
-    adjusted, means = holm(p), blocks.mean()
+    p, means = wilcoxon(regrets.to_numpy().T), blocks.mean()
+    measures = np.array([not is_oracle(name) for name in regrets])
+    adjusted = np.full(len(p), np.nan)
+    adjusted[measures] = holm(p[measures])
     rows = []
     for number, measure in enumerate(regrets):
         mean, low, high = student_t(regrets[measure])
@@ -84,7 +86,9 @@ def _of_group(blocks, to):
 
 
 def _sentence(group, rows, to, score):
-    rows = [row for row in rows if not is_oracle(row["measure"])] or rows
+    rows = [row for row in rows if not is_oracle(row["measure"])]
+    if not rows:
+        return f"{place(group.where)}, there are no measures to hold against {to}"
     best = rows[0]
     interval = "" if np.isnan(best["regret_low"]) else f" [{best['regret_low']:.3f}, {best['regret_high']:.3f}]"
     part = "" if np.isnan(best["attained"]) else f"; that is {best['attained']:.0%} of the way from random to {to}"

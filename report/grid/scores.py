@@ -33,8 +33,8 @@ FLAGS = {
     "chance estimated": "chance is not recorded; the usual loss at threshold 1 stands for it",
     MISSES_CHANCE: "the loss at threshold 1 is not chance: not everything was replaced, so the score is not comparable",
     MEASURED_END: "everything was replaced, and the loss there is better than chance: scores go by that loss",
-    SMALL_RISE: "replacing everything raises the loss by two standard errors or less, too little to order by; the "
-    "curve has no score",
+    SMALL_RISE: "replacing everything raises the loss by no more than the standard error of the rise, too little to "
+    "order by; the curve has no score",
     "ties": f"more than {TIES:.0%} of the weights share their importance with others",
     "unequal fractions": f"the replaced fraction differs from the threshold by more than {FRACTIONS}",
 }
@@ -202,7 +202,7 @@ def _flags(cell, ties, fractions):
         "chance estimated": cell["chance_estimated"][0],
         MISSES_CHANCE: misses and not everything,
         MEASURED_END: misses and everything,
-        SMALL_RISE: misses and everything and loss[-1] - loss[0] <= 2 * _error_of_rise(cell),
+        SMALL_RISE: misses and everything and loss[-1] - loss[0] <= _error_of_rise(cell),
         "ties": _largest(cell["tie_fraction"]) > ties,
         "unequal fractions": _largest(unreplaced) > fractions,
     }
@@ -223,7 +223,10 @@ def _misses_chance(cell):
 
 
 def _error_of_rise(cell):
-    """Return the standard error of loss(1) - loss(0), as if of different examples; 0 where it is not recorded."""
+    """Return the standard error of loss(1) - loss(0); 0 where it is not recorded.
+
+    It is that of different examples: of the same ones, as these are, it is smaller, by how much is not recorded.
+    """
     return float(np.hypot(*np.nan_to_num(cell["validation_loss_stderr"][[0, -1]])))
 
 

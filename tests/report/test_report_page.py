@@ -57,6 +57,14 @@ def test_it_is_one_whole_file_without_scripts_or_a_network(text):
     assert "url(" not in text and not any(name.startswith("on") for _, attrs in elements.found for name in attrs)
 
 
+def test_what_the_order_depends_on_and_how_far_the_line_is_are_said_where_there_are_such(text, make_grid):
+    assert "What does the order depend on?" not in text
+    fills = [make_grid({"a": 0.6, "b": 0.3, "greedy": 0.7}, seeds=8, fill=fill) for fill in ("noise", "zero")]
+    found = page(pd.concat(fills, ignore_index=True))
+    assert "What does the order depend on?" in found and "with fill noise and with fill zero" in found
+    assert found.count("a is closest to greedy") == 2 and "How much worse measures are than the greedy line." in found
+
+
 def test_every_figure_is_said_in_words(frame, text):
     images = [attrs for tag, attrs in Elements(text).found if tag == "img"]
     pairs = [attrs for attrs in images if "Pairs of measures" in attrs["alt"]]

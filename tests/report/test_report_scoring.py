@@ -140,14 +140,14 @@ def test_where_everything_is_replaced_and_chance_is_not_reached_scores_go_by_the
 
 
 def test_a_rise_too_small_to_order_is_said(make_curve, make_grid):
-    rise = 0.01 * 2 * math.sqrt(2) / (LOG10 - 0.1)  # two standard errors of a difference, as a share of the way
+    rise = 0.01 * math.sqrt(2) / (LOG10 - 0.1)  # the standard error of a difference, as a share of the way
     for share, flags in ((1.01, "measured end"), (0.99, "measured end; small rise"), (-1, "measured end; small rise")):
         found = only(make_curve([0, 0, share * rise]))
         assert found["flags"] == flags and math.isnan(found["area"]) == ("small" in flags)
     frame = make_grid({"a": 0.3, "b": 0.6}, seeds=6, fill="rounded:8")
     frame["validation_loss"] = 0.1 + (frame["validation_loss"] - 0.1) * 1e-3
     said = str(report.order(frame))
-    assert "small rise: all measures; replacing everything raises the loss by two standard errors or less" in said
+    assert "small rise: all measures; replacing everything raises the loss by no more than the standard error" in said
 
 
 def test_unknown_chance_is_what_most_measures_end_at(make_curve):
