@@ -147,7 +147,8 @@ STUDIES = {
             "every": whole(1), "labels": none_or(listed(is_label)),
             "validation": lambda v: (isinstance(v, str) and v == "test") or number(lambda f: 0 < f < 1)(v),
             "variables": lambda v: (isinstance(v, str) and v == "all") or listed(is_text)(v),
-            "examples": none_or(whole(1)), "evaluated": none_or(whole(1)), "options": is_json,
+            "examples": none_or(whole(1)), "options": is_json,
+            "evaluated": lambda v: (isinstance(v, str) and v == "auto") or none_or(whole(1))(v),
             "scored_on": among(["training", "validation"]), "records": is_flag, "sweep": is_flag,
             "network": none_or(is_text), "loss": none_or(is_text), "folds": none_or(whole(2)),
             "until": none_or(among(["settled"])), "limit": whole(1),
@@ -178,11 +179,17 @@ OPTIONS = {
     ("deletion", "level"): is_text,
     ("deletion", "fill"): among(["zero", "noise"]),
     ("deletion", "sample"): none_or(whole(1)),
+    ("expected_rise", "gradient"): is_flag,
     ("fisher_batched", "batch_size"): whole(1),
     ("fisher_sampled", "draws"): whole(1),
     ("hessian", "probes"): whole(1),
     ("inverse_magnitude", "epsilon"): number(lambda v: v >= 1e-30),
+    ("magnitude", "folded"): is_flag,
     ("mas", "outputs"): among(["softmax", "logits"]),
+    ("obs", "damping"): POSITIVE,
+    ("obs", "gradients"): whole(1),
+    ("obs_layer", "damping"): POSITIVE,
+    ("ria", "exponent"): number(lambda v: v >= 0),
     ("synaptic_intelligence", "xi"): number(lambda v: v >= 1e-30),
 }
 
@@ -195,7 +202,7 @@ WORDS = [
     "unit", "units", "kernel", "plain", "stabilized", "decoupled", "honest", "published", "sgd", "SGD", "adam", "adm",
     "momentum", "magnitude", "mas", "mas:", "mas:outputs=foo", "mas:outputs", "hessian:probes=1.5", "hessian:probes=0",
     "hessian:probes=1,probes=2", "random:seed=1", "synaptic_intelligence", "iris", "digits", "split_digits", "gpt",
-    "greedy",
+    "greedy", "auto",
     "softmax", "logits", "a\n", "a/b", "\0", "\ud800",
 ]  # fmt: skip
 ODD = st.one_of(
