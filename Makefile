@@ -26,7 +26,7 @@ $(error make $(MAKECMDGOALS) takes $(strip $(TAKEN)); received $(WRONG).$(if $(N
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run grid status networks lab notebook-html check test quick floors torture bench clean
+.PHONY: help run grid status networks lab notebook-html check test zoo quick floors torture bench clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 21
@@ -68,11 +68,16 @@ status: $(READY) ## how far the runs in OUT are
 networks: $(READY) ## what is kept in OUT/networks, its sizes, and which studies use it
 	@$(BIN)/python -m experiments networks "$$OUT"
 
-# What depends on the backend is tested on both. JAX keeps what it compiled: many tests begin with the same small nets.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wrappers tests/zoo \
-    tests/experiments/test_grid_*.py tests/experiments/test_torture.py tests/test_*.py tests/sequential/test_replicas.py \
-    tests/notebooks/test_main_notebook.py tests/notebooks/test_sequential_notebook.py \
-    tests/fine_tuning/test_fine_tuning_importances.py)
+# What depends on the backend is tested on both; storage, settings, processes, notebooks and reports on TensorFlow alone.
+ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wrappers tests/zoo tests/test_api.py \
+    tests/experiments/test_grid_values.py tests/experiments/test_grid_given.py tests/sequential/test_replicas.py \
+    tests/fine_tuning/test_fine_tuning_importances.py) \
+    tests/test_readme.py::test_the_blocks_of_the_readme_do_what_they_say
+# Many tests begin with the same small nets: what JAX compiled stays in the user's cache folder, apart from that of runs.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weightwise/tests
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25
+JAX_PYTEST := KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CACHE) JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 $(PYTEST)
 
 notebook-html: $(READY) ## the executed notebooks in runs, as HTML beside them
 	@ls runs/*.ipynb >/dev/null 2>&1 || { echo "Expected executed notebooks in runs, found none: make run" >&2; exit 1; }
@@ -85,10 +90,13 @@ lab: $(READY) ## JupyterLab
 
 test: $(TESTABLE) ## everything that is tested, on TensorFlow and on JAX
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(if $(filter tensorflow,$(BACKENDS)),$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25)
-	$(if $(filter jax,$(BACKENDS)),KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax \
-	    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
-	    $(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m "not long" $(ON_JAX))
+	$(if $(filter tensorflow,$(BACKENDS)),$(PYTEST))
+	$(if $(filter jax,$(BACKENDS)),mkdir -p $(CACHE) && find $(CACHE) -type f -mtime +30 -delete)
+	$(if $(filter jax,$(BACKENDS)),$(JAX_PYTEST) -m "not long and not zoo" $(ON_JAX))
+
+zoo: $(TESTABLE) ## every measure on every network of the zoo, on both backends: ten minutes or so
+	$(PYTEST) tests/zoo
+	$(JAX_PYTEST) tests/zoo
 
 # Quick tests of what each requirement is for: tables, statistics, figures, notebooks, settings, and one small grid.
 FLOORS := .venv-floors

@@ -150,13 +150,13 @@ class Partition:
         self._shapes = [part.shape for part in parts]
         _check_like("groups", groups, self._shapes)
         takes_part, length = _participation(parts, variables), _block_length(scope)
-        if length is not None:
-            takes_part = [
-                takes and structure.column_labels(p) is not None for takes, p in zip(takes_part, parts, strict=True)
-            ]
+        outputs = None
+        if scope == "output" or length is not None:
+            label = structure.output_labels if length is None else structure.column_labels
+            outputs = [_outputs(label, part, scope) for part in parts]
         of_layers = {}
         for index, part in enumerate(parts):
-            if takes_part[index]:
+            if takes_part[index] and (outputs is None or outputs[index] is not None):
                 of_layers.setdefault(id(part.layer), []).append(index)
         members = _at_home(list(of_layers.values()), groups)
         self._allocation = ALLOCATIONS.get(scope.removeprefix("model:"))
@@ -167,8 +167,8 @@ class Partition:
         else:
             made = [_scope(of_layer, groups) for of_layer in members if of_layer]
         self._scopes = [scope for scope in made if len(scope.sizes)]
-        if scope == "output" or length is not None:
-            self._scopes = [_in_blocks(s, scope, parts, length) for s in self._scopes]
+        if outputs is not None:
+            self._scopes = [_in_blocks(made, outputs, parts, scope, length) for made in self._scopes]
         if not self._scopes:
             raise ValueError(
                 "Expected weights that may be replaced, received a level and variables that leave none. Use another "
@@ -473,7 +473,7 @@ def _at_home(of_layers, groups):
     home = np.full(max(high for _, high in ends) + 1, -1)
     for layer, indices in enumerate(of_layers):
         for index in indices:
-            ids = _once(groups[index])
+            ids = structure.once(groups[index])
             ids = ids[ids >= 0]
             home[ids[home[ids] < 0]] = layer
     found = [[] for _ in of_layers]
@@ -485,20 +485,15 @@ def _at_home(of_layers, groups):
     return found
 
 
-def _once(ids):
-    """Leave out what only repeats along an axis."""
-    return ids[tuple(slice(1) if stride == 0 else slice(None) for stride in ids.strides)]
-
-
 def _in_groups(ids):
     """Return which weights are in a group: None for all, or bool array (weights,)."""
-    return None if _once(ids).min(initial=0) >= 0 else ids.ravel() >= 0
+    return None if structure.once(ids).min(initial=0) >= 0 else ids.ravel() >= 0
 
 
 def _ends(several):
     """Return the lowest and the highest group of some arrays of ids; None if there is none."""
     found = []
-    for ids in map(_once, several):
+    for ids in map(structure.once, several):
         ids = ids if ids.min(initial=0) >= 0 else ids[ids >= 0]
         found += [int(ids.min()), int(ids.max())] if ids.size else []
     return (min(found), max(found)) if found else None
@@ -537,7 +532,7 @@ def _alone(members, count, layers=None):
 # Blocks of weights that are compared with one another alone
 
 
-def _in_blocks(made, scope, parts, length):
+def _in_blocks(made, outputs, parts, scope, length):
     """Divide a scope, whose weights stand alone, into those of each output, or into blocks of some inputs of one."""
     if made.ids is not None:
         raise ValueError(
@@ -546,15 +541,23 @@ def _in_blocks(made, scope, parts, length):
         )
     found, count = [], 0
     for index, there in made.members:
-        if length is None:
-            blocks = structure.output_labels(parts[index]).ravel()  # those of a layer's variables agree
-        else:
-            blocks = (
-                _of_inputs(structure.column_labels(parts[index]).ravel(), parts[index].layer, scope, length) + count
-            )
+        blocks = outputs[index].ravel()  # those of a layer's variables agree
+        if length is not None:
+            blocks = _of_inputs(blocks, parts[index].layer, scope, length) + count
             count = blocks.max() + 1
         found.append(blocks if there is None else blocks[there])
     return made._replace(blocks=structure.numbered(np.concatenate(found).astype("int64"))[1])
+
+
+def _outputs(label, part, scope):
+    """Return the labels of a part's outputs, in a scope that has to know them; None of what takes no part."""
+    try:
+        return label(part)
+    except ValueError as error:
+        raise ValueError(
+            f"Expected layers of Keras for the scope {scope!r}, of which it is known what an output is, received "
+            f"{part.role!r} in {part.layer.path!r}, a {type(part.layer).__name__}. Use the scope 'layer' or 'model'."
+        ) from error
 
 
 def _of_inputs(columns, layer, scope, length):

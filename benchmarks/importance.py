@@ -1,6 +1,6 @@
 """Time the importance measures against a loop of one-example backward passes, side by side in one run.
 
-    python -m benchmarks.importance [--examples 5000] [--models mlp,cnn] [--loop 200] [--eager 30]
+    python -m benchmarks.importance [--examples 5000] [--models mlp,cnn] [--loop 200] [--eager 30] [--torch]
 
 Three ways to the same numbers, on MNIST:
 
@@ -20,14 +20,23 @@ the rounds is taken. Peak memory is the process's high-water mark; each model ru
 """
 
 import argparse
+import contextlib
+import importlib.util
+import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
+import tempfile
 
 from benchmarks import timing
 
 MEASURES = {"fisher_empirical": "square", "mas": "abs"}
+BESIDE = {
+    "fisher_empirical": "SumGradSquared", "mas": "SumGradSquared", "taylor": "SumGradSquared", "fisher": "DiagGGNExact",
+}  # fmt: skip
+EQUAL = ("fisher_empirical", "fisher")
 
 
 def main():
@@ -39,10 +48,14 @@ def main():
     options.add_argument("--eager", type=int, default=30, help="examples that the eager loop is timed on")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--measures", default=",".join(["obs", *MEASURES]))
+    options.add_argument("--torch", action="store_true", help="beside BackPACK, which has to be installed")
     options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.one:
-        return compare(given)
+        return beside_backpack(given) if given.torch else compare(given)
+    if given.torch and any(importlib.util.find_spec(name) is None for name in ("torch", "backpack")):
+        print("PyTorch or BackPACK is not installed: pip install torch backpack-for-pytorch")
+        return None
     for number, model in enumerate(given.models.split(",")):
         command = [sys.executable, "-m", "benchmarks.importance", *sys.argv[1:], "--models", model, "--one"]
         subprocess.run(command, check=True, env={**os.environ, "WEIGHTWISE_BENCHMARK_PART": str(number)})
@@ -87,6 +100,98 @@ def compare(given):
             flush=True,
         )
     guard(given, model, x, y, task.loss)
+
+
+def beside_backpack(given):
+    """Time ours and BackPACK's sums on one network in turn, and print a line for each of ours."""
+    import numpy as np
+
+    import importance
+    import tasks
+
+    if os.environ.get("WEIGHTWISE_BENCHMARK_PART", "0") == "0":
+        print(f"{timing.machine()}\n")
+        print(
+            "model  examples  ours              beside         ours s  theirs s  ratio  ours cpu s  theirs cpu s  ratio"
+        )
+    task, name = tasks.load("mnist"), given.models
+    count = given.examples if name == "mlp" else given.examples // 5
+    x, y = task.x_train[:count], task.y_train[:count]
+    model = plain_network(name)
+    with tempfile.TemporaryDirectory() as folder, backpack(name, model, x, y, f"{folder}/given.npz") as ask:
+        for measure, extension in BESIDE.items():
+            times = {"ours": [], "theirs": []}
+
+            def ours(measure=measure):
+                return importance.load(measure).score(model, x, y, loss=task.loss, examples=None)
+
+            mine = ours()
+            ask(extension)
+            if measure in EQUAL:
+                with np.load(f"{folder}/given.npz") as theirs:
+                    for a, b in zip(mine, theirs.values(), strict=True):
+                        np.testing.assert_allclose(a, like_keras(b, a.shape) / count, rtol=1e-3, atol=1e-3 * a.max())
+            for _ in range(given.rounds):
+                times["ours"].append(timing.both(ours))
+                times["theirs"].append(ask(extension))
+            (clock, processor), (their_clock, their_processor) = (
+                [statistics.median(seconds) for seconds in zip(*found, strict=True)] for found in times.values()
+            )
+            print(
+                f"{name:6} {count:8}  {measure:16}  {extension:14}  {clock:6.3f}  {their_clock:8.3f}  "
+                f"{clock / their_clock:5.2f}  {processor:10.3f}  {their_processor:12.3f}  "
+                f"{processor / their_processor:5.2f}",
+                flush=True,
+            )
+
+
+def plain_network(name):
+    """Build the networks of `benchmarks.importance_torch` for Keras."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    if name == "mlp":
+        hidden = [layers.Flatten(), *(layers.Dense(units, "relu") for units in (300, 150))]
+    else:
+        first, second = ([layers.Conv2D(filters, 3, activation="relu") for _ in range(2)] for filters in (32, 64))
+        hidden = [*first, layers.MaxPooling2D(), *second, layers.MaxPooling2D(), layers.Flatten()]
+        hidden += [layers.Dense(64, "relu"), layers.Dense(64, "relu")]
+    return keras.Sequential([keras.Input((28, 28, 1)), *hidden, layers.Dense(10)])
+
+
+@contextlib.contextmanager
+def backpack(name, model, x, y, path):
+    """Start the process of `benchmarks.importance_torch`; yield a function from an extension's name to seconds."""
+    import numpy as np
+
+    weights = {f"weight_{n}": like_torch(w) for n, w in enumerate(model.get_weights())}
+    np.savez(path, x=np.ascontiguousarray(np.moveaxis(x, -1, 1)), y=y, **weights)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.importance_torch", path, name],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"OMP_WAIT_POLICY": "passive", **os.environ},
+    )  # fmt: skip
+
+    def ask(extension):
+        print(extension, file=process.stdin, flush=True)
+        return json.loads(process.stdout.readline())
+
+    try:
+        yield ask
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+def like_torch(weight):
+    """Bring a kernel's axes into PyTorch's order: outputs first."""
+    order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[weight.ndim]
+    return weight.transpose(order).copy()
+
+
+def like_keras(weight, shape):
+    """Bring a kernel's axes into the order of Keras."""
+    return weight.transpose({4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[len(shape)])
 
 
 def guard(given, model, x, y, loss):

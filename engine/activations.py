@@ -20,6 +20,7 @@ class Flow(NamedTuple):
     Attributes:
         absolute: array. Sum of the absolute values of what the weight multiplies.
         square: array. Sum of the squares of what the weight multiplies.
+        signed: array. Sum of what the weight multiplies.
         output: array. Sum of the absolute outputs of its unit, for a weight that is added; else 0.
         uses: array. How many terms each sum has.
         added: bool. Whether the weight is added, as a bias is: then it multiplies the constant 1.
@@ -27,6 +28,7 @@ class Flow(NamedTuple):
 
     absolute: np.ndarray
     square: np.ndarray
+    signed: np.ndarray
     output: np.ndarray
     uses: np.ndarray
     added: bool
@@ -55,7 +57,7 @@ def flows(model, x, memory=chunks.MEMORY, chunk=None):
     nothing = np.zeros(examples.count(x), "float32")
     totals = chunks.totals(watcher(*part) for part in chunks.of(x, nothing, at_once))
     variables = model.trainable_variables
-    return [Flow._make([*totals[4 * i : 4 * i + 4], variable.name in _ADDED]) for i, variable in enumerate(variables)]
+    return [Flow._make([*totals[5 * i : 5 * i + 5], variable.name in _ADDED]) for i, variable in enumerate(variables)]
 
 
 def products(model, x, memory=chunks.MEMORY, chunk=None):
@@ -183,18 +185,18 @@ class _Watcher:
             held = per_example.buffers(self._model, layer, others)
             for inputs, outputs in calls:
                 inputs = inputs if rule == "embedding" else ops.cast(inputs, "float32")
-                absolute, square, uses = (
+                absolute, square, signed, uses = (
                     local_rules.INPUTS[rule](layer, variables, held, inputs, outputs.shape, counted(function))
-                    for function in (ops.abs, ops.square, ops.ones_like)
+                    for function in (ops.abs, ops.square, lambda a: a, ops.ones_like)
                 )
                 outputs = ops.cast(outputs, "float32")
                 for v in variables:
                     if v.name in _ADDED:
                         ones, output = (_onto(counted(f)(outputs), v.shape) for f in (ops.ones_like, ops.abs))
-                        sums = [ones, ones, output, ones]
+                        sums = [ones, ones, ones, output, ones]
                     else:
-                        sums = [absolute[v.name], square[v.name], ops.zeros(()), uses[v.name]]
-                    before = totals.get(id(v), [0.0] * 4)
+                        sums = [absolute[v.name], square[v.name], signed[v.name], ops.zeros(()), uses[v.name]]
+                    before = totals.get(id(v), [0.0] * 5)
                     totals[id(v)] = [a + b for a, b in zip(before, sums, strict=True)]
         return [total for v in self._model.trainable_variables for total in totals[id(v)]]
 

@@ -106,7 +106,7 @@ def gradients_at_taps(run):
             each key once. `scalars` is a list; `extra` any nest of arrays.
 
     Returns:
-        gradients: dict. From each key to an array (scalars, *the tapped value's shape).
+        gradients: dict. From each key to a list of arrays of the tapped value's shape, one for each scalar.
         extra: as returned by `run`.
     """
     if NAME == "tensorflow":
@@ -120,7 +120,7 @@ def gradients_at_taps(run):
 
             scalars, extra = run(tap)
         each = [tape.gradient(scalar, tapped, unconnected_gradients="zero") for scalar in scalars]
-        return {key: tf.stack([found[key] for found in each]) for key in tapped}, extra
+        return {key: [found[key] for found in each] for key in tapped}, extra
 
     shapes = {}
 
@@ -137,7 +137,7 @@ def gradients_at_taps(run):
 
     scalars, back, extra = jax.vjp(shifted, offsets, has_aux=True)
     each = [back(row)[0] for row in jnp.eye(len(scalars), dtype=scalars.dtype)]
-    return {key: jnp.stack([found[key] for found in each]) for key in offsets}, extra
+    return {key: [found[key] for found in each] for key in offsets}, extra
 
 
 def is_symbolic(array):

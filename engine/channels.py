@@ -24,9 +24,9 @@ class Channels(NamedTuple):
     """The channels of a model, numbered from 0 in the order of the first weights that make them.
 
     Attributes:
-        made: list of int64 arrays like `model.weights`: the channel that a weight helps to make, and is a part of;
-            `structure.ABSENT` if it is part of none that may go.
-        read: list of int64 arrays likewise: the channel whose values a weight is multiplied with; `structure.ABSENT` if
+        made: list of int arrays, read-only, like `model.weights`: the channel that a weight helps to make, and is part
+            of; `structure.ABSENT` if it is part of none that may go.
+        read: list of int arrays likewise: the channel whose values a weight is multiplied with; `structure.ABSENT` if
             that is none that may go. What remains without channel c is the weights that neither make nor read it.
         differs: list of tuples of str, one for each channel: the paths of the layers and names of the operations at
             which a channel whose weights are all zero is something else than a channel that is not there, for it
@@ -79,12 +79,12 @@ class Walk:
 
     # What rules say
 
-    def new(self, layer, count, what=""):
+    def new(self, layer, count):
         """Return the channels that a layer makes, int array (count,): the same ones each time that it is called."""
-        if (id(layer), what) not in self._new:
-            self._new[id(layer), what] = np.arange(self._count, self._count + count)
+        if id(layer) not in self._new:
+            self._new[id(layer)] = np.arange(self._count, self._count + count)
             self._count += count
-        return self._new[id(layer), what]
+        return self._new[id(layer)]
 
     def tie(self, *labels):
         """Let channels at the same places stand or fall together; return the first labels, broadcast."""
@@ -178,11 +178,9 @@ class Walk:
         pairs = np.concatenate([*self._ties, np.full((2, 1), FIXED)], axis=1)
         links = sparse.coo_matrix((np.ones(pairs.shape[1], bool), pairs), (self._count, self._count))
         _, joined = sparse.csgraph.connected_components(links, directed=False)
-        made = [np.full(v.shape, FIXED) if m is None else m for v, m in zip(self._weights, self._made, strict=True)]
-        read = [np.full(v.shape, FIXED) if r is None else r for v, r in zip(self._weights, self._read, strict=True)]
         numbers, count = np.full(self._count, structure.ABSENT), 0
-        for labels in made:
-            present, first = np.unique(joined[labels], return_index=True)
+        for labels in (labels for labels in self._made if labels is not None):
+            present, first = np.unique(joined[structure.once(labels)], return_index=True)
             for group in present[np.argsort(first)]:
                 if group != joined[FIXED] and numbers[group] < 0:
                     numbers[group], count = count, count + 1
@@ -192,7 +190,14 @@ class Walk:
             for channel in np.unique(number[labels]):
                 if channel >= 0:
                     differs[channel][name] = None
-        return Channels([number[m] for m in made], [number[r] for r in read], [tuple(names) for names in differs])
+        made, read = (
+            [self._of_weight(*pair, number) for pair in enumerate(known)] for known in (self._made, self._read)
+        )
+        return Channels(made, read, [tuple(names) for names in differs])
+
+    def _of_weight(self, place, labels, number):
+        shape = self._weights[place].shape
+        return np.broadcast_to(number[FIXED if labels is None else structure.once(labels)], shape)
 
     def _check_all_known(self):
         for variable, made, read in zip(self._weights, self._made, self._read, strict=True):

@@ -8,8 +8,9 @@ from keras import ops
 
 from engine import backend, examples, losses, structure, taps
 
-_MANY = 50
-"""From this number of thresholds on, changing the first layer's outputs is cheaper than computing them anew."""
+_PER_SWEEP, _PER_WEIGHT, _PER_CHANGE = 1e8, 9000, 20
+"""What a sweep costs beside computing the first layer anew, in multiply-adds: to begin with, for each weight, and for
+each output that a weight changes. Fitted by `benchmarks/sweeps.py`."""
 _MOST = 2000
 _NUMBERS = {True: 4_000_000, False: 150_000}
 """Numbers in a batch of inputs, with XLA and without: convolutions on a processor are faster while what they pass on
@@ -44,7 +45,7 @@ class Evaluator:
         y: array (examples, ...).
         batch_size: int or None. Examples evaluated at once; None: what is fast.
         sweep: bool or None. Whether thresholds are evaluated in one sweep where the network allows it, which rounds
-            otherwise; None: where they are many.
+            otherwise; None: where that takes less time.
     """
 
     def __init__(self, model, loss, x, y, batch_size=None, sweep=None):
@@ -71,11 +72,16 @@ class Evaluator:
     def sweeps(self, thresholds):
         """Say whether so many thresholds are evaluated in one sweep, whose cost hardly depends on how many are skipped.
 
-        It is their number that decides, skipped ones included: what remains of a run that was interrupted is evaluated
-        as it would have been.
+        Of each weight of the first layer, a sweep changes one output of every example, once; computing anew takes one
+        multiply-add of every example at each threshold. Skipped thresholds count too: what remains of a run that was
+        interrupted is evaluated as it would have been.
         """
-        wanted = thresholds >= _MANY if self._sweep is None else self._sweep
-        return self._front is not None and wanted
+        if self._front is None:
+            return False
+        if self._sweep is not None:
+            return self._sweep
+        weights = int(np.prod(self._model.trainable_variables[self._front.kernel].shape))
+        return thresholds >= sweeping_pays(weights, self.examples)
 
     def __call__(self, ranks, replacements, thresholds):
         """Evaluate the model with every weight whose rank is below a threshold replaced.
@@ -198,6 +204,16 @@ class _Front(NamedTuple):
     layer: keras.Layer
     kernel: int
     bias: int | None
+
+
+def sweeping_pays(weights, examples):
+    """Return from how many thresholds on a sweep takes less time: float.
+
+    Args:
+        weights: int. Those of the first layer's kernel.
+        examples: int.
+    """
+    return _PER_SWEEP / (weights * examples) + _PER_WEIGHT / examples + _PER_CHANGE
 
 
 def _front(model, x):

@@ -49,39 +49,43 @@ def used_once(layer, inputs):
     return set(source[1:] + target[1:]) <= set(kernel)
 
 
-# The gradients. Each rule takes (layer, variables, buffers, inputs (examples, ...), signals (objectives, examples,
-# ...), transform) and returns, for each variable, the sum over objectives and examples of
-# transform.function(gradient).
+# The gradients. Each rule takes (layer, variables, buffers, inputs (examples, ...), signals, transform), where signals
+# are a list of arrays (examples, ...), one for each objective, and returns, for each variable, the sum over objectives
+# and examples of transform.function(gradient).
 
 
 def linear_gradients(layer, variables, buffers, inputs, signals, transform):
     """Dense and EinsumDense: any contraction of the input with one kernel."""
     source, kernel, target = equation(layer, len(inputs.shape))
     if transform.multiplicative and used_once(layer, inputs):
-        a, d = transform.function(inputs), ops.sum(transform.function(signals), axis=0)
+        a, d = transform.function(inputs), sum(transform.function(s) for s in signals)
         total = ops.einsum(f"{source},{target}->{kernel}", a, d)
     else:
-        each = next(letter for letter in string.ascii_letters if letter not in source + kernel + target)
-        gradients = ops.einsum(f"{source},{each}{target}->{each}{source[0]}{kernel}", inputs, signals)
-        total = ops.sum(transform.function(gradients), axis=(0, 1))
+        gradients = (ops.einsum(f"{source},{target}->{source[0]}{kernel}", inputs, s) for s in signals)
+        total = sum(ops.sum(transform.function(g), axis=0) for g in gradients)
     return [total, *(_added(signals, v.shape, transform) for v in variables[1:])]
 
 
 def convolution_gradients(layer, variables, buffers, inputs, signals, transform):
     """Convolutions: for each place in the kernel, the product of the shifted input with the signals."""
     groups = inputs.shape[-1] if type(layer) in _DEPTHWISE else layer.groups
-    (objectives, _, *places, filters), totals = signals.shape, []
-    d = _last(ops.reshape(signals, (objectives, -1, math.prod(places), filters)))  # (n, p, kz)
-    # One small product for each place is faster than one large one for all: less to copy together.
-    for a in shifted(layer, inputs, places):  # (n, p, c)
+    objectives, (_, *lengths, filters) = len(signals), signals[0].shape
+    places = math.prod(lengths)
+    windows, d, totals = shifted(layer, inputs, lengths), _joined(signals, places), []  # (n, p, c) each; (n, p, zk)
+    # For one objective a small product for each place in the kernel is faster than a large one for all, as less is
+    # copied; for several the product is what counts.
+    if groups == 1 and objectives > 1:
+        windows = [ops.concatenate(list(windows), axis=-1)]
+    for a in windows:
         if groups == 1:
-            gradients = ops.matmul(ops.transpose(a, (0, 2, 1)), d)  # (n, c, kz)
+            gradients = ops.matmul(ops.transpose(a, (0, 2, 1)), d)  # (n, c, zk)
         else:
             # Group g joins its own channels with its own filters; the kernel is (channels of a group, all filters).
-            of_groups = [ops.reshape(b, (-1, b.shape[1], groups, b.shape[2] // groups)) for b in (a, d)]
-            gradients = ops.einsum("npgc,npgk->ncgk", *of_groups)
+            of_inputs = ops.reshape(a, (-1, places, groups, a.shape[-1] // groups))
+            of_signals = ops.reshape(d, (-1, places, objectives, groups, filters // groups))
+            gradients = ops.einsum("npgc,npzgk->nczgk", of_inputs, of_signals)
         total = ops.sum(transform.function(gradients), axis=0)
-        totals.append(ops.sum(ops.reshape(total, (-1, filters, objectives)), axis=-1))
+        totals.append(ops.sum(ops.reshape(total, (-1, objectives, filters)), axis=1))
     kernel = ops.reshape(ops.stack(totals), variables[0].shape)
     return [kernel, *(_added(signals, v.shape, transform) for v in variables[1:])]
 
@@ -89,7 +93,7 @@ def convolution_gradients(layer, variables, buffers, inputs, signals, transform)
 def normalisation_gradients(layer, variables, buffers, inputs, signals, transform):
     """BatchNormalization and LayerNormalization: gamma times the normalised input, plus beta."""
     normalised = _normalised(layer, variables, buffers, inputs)
-    each = {"gamma": signals * normalised, "beta": signals}
+    each = {"gamma": [s * normalised for s in signals], "beta": signals}
     return [_added(each[v.name], v.shape, transform) for v in variables]
 
 
@@ -97,14 +101,13 @@ def embedding_gradients(layer, variables, buffers, inputs, signals, transform):
     """Embedding: an example's gradient for a row is the sum of the signals where its token stands."""
     vocabulary, width = variables[0].shape
     tokens = _tokens(inputs)  # (n, t)
-    objectives = signals.shape[0]
-    d = _last(ops.reshape(signals, (objectives, -1, tokens.shape[1], width)))  # (n, t, wz)
+    d = _joined(signals, tokens.shape[1])  # (n, t, zw)
     same = ops.cast(ops.equal(tokens[:, :, None], tokens[:, None, :]), d.dtype)  # (n, t, t)
     of_token = ops.matmul(same, d)  # at each place, the sum over all places of the same token
     # 1 where the token stands for the first time, so that each token of an example counts once.
     first = ops.cast(ops.equal(ops.sum(ops.tril(same, k=-1), axis=2), 0.0), d.dtype)
     values = transform.function(of_token) * first[:, :, None]
-    values = ops.sum(ops.reshape(values, (-1, width, objectives)), axis=-1)
+    values = ops.sum(ops.reshape(values, (-1, len(signals), width)), axis=1)
     return [ops.segment_sum(values, ops.reshape(tokens, (-1,)), num_segments=vocabulary)]
 
 
@@ -300,16 +303,15 @@ def _tokens(inputs):
     return ops.cast(ops.reshape(inputs, (ops.shape(inputs)[0], -1)), "int32")
 
 
-def _last(signals):
-    """Bring the first axis of (objectives, n, places, channels) into the last: (n, places, channels objectives)."""
-    objectives, _, places, channels = signals.shape
-    return ops.reshape(ops.transpose(signals, (1, 2, 3, 0)), (-1, places, channels * objectives))
+def _joined(signals, places):
+    """Join arrays (n, ..., channels), one for each objective, to one (n, places, objectives channels)."""
+    return ops.reshape(ops.concatenate(signals, axis=-1), (-1, places, len(signals) * signals[0].shape[-1]))
 
 
-def _added(gradients, shape, transform):
-    """Return the sums for a variable that was broadcast to (examples, ...) and added; gradients as signals above."""
-    rank = len(gradients.shape)
-    aligned = (1,) * (rank - 2 - len(shape)) + tuple(shape)
-    shared = [axis for axis in range(2, rank) if aligned[axis - 2] == 1]
-    each = ops.sum(gradients, axis=shared) if shared else gradients
-    return ops.reshape(ops.sum(transform.function(each), axis=(0, 1)), shape)
+def _added(signals, shape, transform):
+    """Return the sums for a variable that was broadcast to (examples, ...) and added; its gradients are the signals."""
+    rank = len(signals[0].shape)
+    aligned = (1,) * (rank - 1 - len(shape)) + tuple(shape)
+    shared = [axis for axis in range(1, rank) if aligned[axis - 1] == 1]
+    each = [ops.sum(s, axis=shared) for s in signals] if shared else signals
+    return ops.reshape(ops.sum(sum(transform.function(s) for s in each), axis=0), shape)

@@ -245,8 +245,8 @@ def _local_sums(model, plans, objective, transform, arguments):
     for number, plan in enumerate(plans):
         seen = inputs[number] if plan.rule == "embedding" else ops.cast(inputs[number], "float32")
         variables = [model.trainable_variables[i] for i in plan.indices]
-        held, signal = buffers(model, plan.layer, others), ops.cast(signals[number], "float32")
-        found += local_rules.GRADIENTS[plan.rule](plan.layer, variables, held, seen, signal, transform)
+        held, each = buffers(model, plan.layer, others), [ops.cast(s, "float32") for s in signals[number]]
+        found += local_rules.GRADIENTS[plan.rule](plan.layer, variables, held, seen, each, transform)
     return found
 
 

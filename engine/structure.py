@@ -266,20 +266,25 @@ def grouped(parts, label, across=False):
     for part in parts:
         place = None if across else id(part.layer)
         labels = np.asarray(label(part))
-        once = labels[tuple(slice(1) if stride == 0 else slice(None) for stride in labels.strides)]
-        once = labels if (once == -1).any() else once
-        out = np.full(once.shape, -1, "int32" if small else "int64")
-        alone, named = once == -1, once >= 0
+        distinct = once(labels)
+        distinct = labels if (distinct == -1).any() else distinct
+        out = np.full(distinct.shape, -1, "int32" if small else "int64")
+        alone, named = distinct == -1, distinct >= 0
         number = int(np.count_nonzero(alone))
         out[alone] = np.arange(count, count + number, dtype=out.dtype)
         count += number
-        present, places, _ = numbered(once[named])
+        present, places, _ = numbered(distinct[named])
         for key in ((place, int(value)) for value in present):
             if key not in ids:
                 ids[key], count = count, count + 1
         out[named] = np.array([ids[place, int(value)] for value in present], out.dtype)[places]
         groups.append(np.broadcast_to(out, part.shape))
     return groups
+
+
+def once(labels):
+    """Leave out what an array only repeats along an axis, without memory of its own."""
+    return labels[tuple(slice(1) if stride == 0 else slice(None) for stride in labels.strides)]
 
 
 def numbered(labels):

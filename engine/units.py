@@ -44,14 +44,15 @@ def output_labels(part):
 
 
 def column_labels(part):
-    """Label each weight of a kernel with the one output that it is an input of; of other weights, return None.
+    """Label each weight of a kernel with the one output that it is an input of; of what is no kernel, return None.
 
     The inputs of an output are its weights in the order of the kernel: rows, columns, channels. A recurrent unit has
     several outputs, one for each gate.
     """
+    own = labels(part)
     if isinstance(part.layer, _WITHOUT_KERNELS) or not part.role.endswith("kernel"):
         return None
-    return _LAST(part) if _kind(part.layer) in CELLS else labels(part)
+    return _LAST(part) if _kind(part.layer) in CELLS else own
 
 
 def mixes(operation):

@@ -142,7 +142,9 @@ class GridSettings(Settings):
         records: bool. Whether the training is recorded for all measures that watch it, so that any can be asked later;
             without, an epoch takes less time and those measures cannot be had.
         sweep: bool. Whether all thresholds of a ranking are evaluated in one sweep where the network begins with a
-            dense layer: less work from about 50 thresholds on, more for fewer, and rounded otherwise.
+            dense layer: less work where thresholds, examples and weights are many, more where not (see
+            `engine.evaluation.sweeping_pays`), and rounded otherwise. Thresholds may be added to a run, whose rows
+            then are what they would have been at once: so it is not chosen by their number.
         network: str or None. A digest of the network that was trained elsewhere, or of the structure of several; None:
             networks are trained here. With one, what training needs has no meaning, and `fill` is no "initial".
         loss: str or None. The loss of such a network, with its options.

@@ -3,7 +3,7 @@
 import numpy as np
 
 import importance
-from engine import activations, backend, chunks, curvature, draws, examples, losses, per_example, structure
+from engine import activations, backend, channels, chunks, curvature, draws, examples, losses, per_example, structure
 from importance import _tracked
 
 EXAMPLES = 5000
@@ -77,6 +77,11 @@ class Evidence:
     @property
     def _some_outputs(self):
         return np.asarray(per_example.some_outputs(self.model, self.x)[0], "float32")
+
+    @property
+    def output_shape(self):
+        """The shape of one example's output: tuple of int."""
+        return self._some_outputs.shape[1:]
 
     def _adds_losses(self):
         key = ("adds losses", examples.signature(self.x))
@@ -210,6 +215,27 @@ class Evidence:
     def flows(self):
         """Return what each weight multiplies, summed over the examples; see `engine.activations.flows`."""
         return self.once("flows", lambda: activations.flows(self.model, self.x, self.memory, self.chunk))
+
+    def channels(self):
+        """Return (made, read) for each variable, the channels that its weights make and read, and how many there are.
+
+        See `engine.channels.follow`. A frozen weight that reads one is refused, for no flow is known of it.
+        """
+        return self.once("channels", self._channels)
+
+    def _channels(self):
+        found = channels.follow(self.model)
+        places = {id(v): place for place, v in enumerate(self.model.weights)}
+        of_trained = [places[id(v)] for v in self.model.trainable_variables]
+        frozen = [
+            v.path for n, v in enumerate(self.model.weights) if n not in of_trained and (found.read[n] >= 0).any()
+        ]
+        if frozen:
+            raise ValueError(
+                f"The measure {self.name!r} needs all weights that read a channel: expected them to be trainable, "
+                f"received {frozen[0]!r}, which is not. Unfreeze its layer, or use the measure 'fisher' or 'taylor'."
+            )
+        return [(found.made[n], found.read[n]) for n in of_trained], len(found.differs)
 
     def products(self):
         """Return the sums of products of inputs that meet in one output; see `engine.activations.products`."""

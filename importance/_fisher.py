@@ -11,7 +11,7 @@ def exact(evidence):
 
 
 def _exact(evidence):
-    shape = evidence.outputs.shape[1:]
+    shape = evidence.output_shape
     if losses.believes(evidence.loss) in ("classes", "one-hot classes") and len(shape) > 1:
         raise ValueError(
             f"Expected a classifier that gives (examples, classes), received one that gives {(None, *shape)}: the "

@@ -1,3 +1,25 @@
 """What comes before everything that is tested."""
 
+import sys
+
+import pytest
+
 import engine  # noqa: F401, before Keras, whose backend it keeps quiet
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file in one process, which share what they make, but for the zoo's: they share nothing."""
+    for item in items:
+        if "zoo" not in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+@pytest.fixture(autouse=True)
+def without_xla(request, monkeypatch):
+    """Compile without XLA on TensorFlow, unless a test is marked `xla`: small models take a third of the time then.
+
+    JAX, which has nothing else, shows what only XLA does.
+    """
+    loaded = "engine.structure" in sys.modules and sys.modules["engine.backend"].NAME == "tensorflow"
+    if loaded and "xla" not in request.keywords:
+        monkeypatch.setattr(sys.modules["engine.structure"], "xla", lambda model: False)

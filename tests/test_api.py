@@ -11,6 +11,8 @@ import tasks
 import thresholding
 from experiments import threshold_grid
 
+pytestmark = pytest.mark.xla
+
 
 def test_one_network_by_hand():
     keras.utils.set_random_seed(0)

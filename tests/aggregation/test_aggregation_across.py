@@ -7,7 +7,7 @@ from keras import layers
 
 import aggregation
 import thresholding
-from engine import structure
+from engine import backend, structure
 
 
 def heads(layer, other=None):
@@ -55,7 +55,7 @@ def test_without_a_head_the_layer_gives_what_the_others_give(make):
     for v in model.weights:
         v.assign(rng.normal(size=v.shape))
     ids, given = aggregation.load("attention_head").groups(model), rng.normal(size=(2, 5, 4)).astype("float32")
-    weights = model.get_weights()
+    weights = [backend.copied(v) for v in model.weights]
 
     def run(kept):
         own = dict(zip([id(v) for v in model.trainable_variables], ids, strict=True))
@@ -73,6 +73,48 @@ def test_without_a_head_the_layer_gives_what_the_others_give(make):
     alone = sum(run([head]) - nothing for head in every)
     np.testing.assert_allclose(alone, whole - nothing, atol=1e-4)
     assert all(abs(run(gone([head])) - whole).max() > 1e-3 for head in every)
+
+
+def cut(variables, ids, gone, smaller):
+    """Copy what is not of some heads into a smaller model's variables."""
+    for v, own, i in zip(smaller, variables, ids, strict=True):
+        v.assign(backend.copied(own)[~np.isin(i, gone)].reshape(v.shape))
+
+
+def attending(make):
+    keras.utils.set_random_seed(1)
+    x = keras.Input((5, 4))
+    return keras.Model(x, make()(x, x))
+
+
+def without(model, ids, gone, given):
+    kept = [backend.copied(v) for v in model.weights]
+    for v, value, i in zip(model.weights, kept, ids, strict=True):
+        v.assign(np.where(np.isin(i, gone), 0, value))
+    found = model.predict_on_batch(given)
+    for v, value in zip(model.weights, kept, strict=True):
+        v.assign(value)
+    return found
+
+
+def test_without_a_head_the_layer_is_the_one_built_without_it():
+    model, smaller = (attending(lambda n=n: layers.MultiHeadAttention(n, 3)) for n in (3, 2))
+    ids, given = aggregation.load("attention_head").groups(model), np.random.default_rng(0).random((2, 5, 4), "float32")
+    for head in range(3):
+        cut(model.weights, ids, [head], smaller.weights)
+        found = smaller.predict_on_batch(given)
+        np.testing.assert_allclose(found, without(model, ids, [head], given), atol=1e-5)
+
+
+def test_a_shared_key_and_value_head_is_of_no_use_without_its_queries():
+    model, smaller = (attending(lambda n=n: layers.GroupQueryAttention(3, 2 * n, n)) for n in (3, 2))
+    ids, given = aggregation.load("attention_head").groups(model), np.random.default_rng(0).random((2, 5, 4), "float32")
+    shared = [i.copy() for i in ids]
+    for v, i in zip(model.weights, shared, strict=True):
+        if v.path.split("/")[-2] in ("key", "value"):
+            i.reshape(-1, 3, 3)[:, 1] = 2  # the second, which queries 2 and 3 use
+    cut(model.weights, shared, [2, 3], smaller.weights)
+    np.testing.assert_allclose(smaller.predict_on_batch(given), without(model, ids, [2, 3], given), atol=1e-5)
 
 
 def test_heads_of_several_layers_have_numbers_of_their_own_and_frozen_ones_none():

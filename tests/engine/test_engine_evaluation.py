@@ -7,6 +7,8 @@ from engine import evaluation, training
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
+pytestmark = pytest.mark.xla
+
 
 class Counting(evaluation.Evaluator):
     """Count the traces, one for each compilation: the backends' own caches forget at times of their own."""
@@ -75,18 +77,17 @@ def test_regression_gives_the_mean_absolute_error():
     assert found.loss_stderr[0] == pytest.approx(np.std([1, 9], ddof=1) / 2**0.5)
 
 
-def both_ways(monkeypatch, model, x, y, ranks, new, thresholds):
-    evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size=7)
-    assert evaluator._front is not None
+def both_ways(model, x, y, ranks, new, thresholds):
     found = []
-    for many in (1, 10**6):
-        monkeypatch.setattr(evaluation, "_MANY", many)
+    for sweep in (True, False):
+        evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size=7, sweep=sweep)
+        assert evaluator.sweeps(len(thresholds)) == sweep
         found.append(evaluator(evaluator.place(ranks), evaluator.place(new), thresholds))
     return found
 
 
 @pytest.mark.parametrize("fill", [0.0, 0.3])
-def test_changing_the_first_layers_outputs_is_computing_them_anew(monkeypatch, classifier, fill):
+def test_changing_the_first_layers_outputs_is_computing_them_anew(classifier, fill):
     model, x, y = classifier
     x = np.where(x > 0, x, 0)  # some inputs are exactly 0, as in images
     rng = np.random.default_rng(1)
@@ -94,7 +95,7 @@ def test_changing_the_first_layers_outputs_is_computing_them_anew(monkeypatch, c
     new = [np.full(v.shape, fill, "float32") for v in model.trainable_variables]
     thresholds = np.linspace(0, 1, 60)
     thresholds[[7, 31]] = np.nan
-    nested, plain = both_ways(monkeypatch, model, x, y, ranks, new, thresholds)
+    nested, plain = both_ways(model, x, y, ranks, new, thresholds)
     for a, b in zip(nested, plain, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
     # Equal logits stay equal: where nothing of the first layer is left, no rounding decides between classes.
@@ -103,12 +104,12 @@ def test_changing_the_first_layers_outputs_is_computing_them_anew(monkeypatch, c
         assert [a[end] for a in nested] == [b[end] for b in plain]
 
 
-def test_weights_that_take_no_part_stay(monkeypatch, classifier):
+def test_weights_that_take_no_part_stay(classifier):
     model, x, y = classifier
     ranks = [np.full(v.shape, np.inf, "float32") for v in model.trainable_variables]
     ranks[0][1] = np.linspace(0, 0.9, ranks[0].shape[1])
     new = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
-    nested, plain = both_ways(monkeypatch, model, x, y, ranks, new, np.linspace(0, 1, 60))
+    nested, plain = both_ways(model, x, y, ranks, new, np.linspace(0, 1, 60))
     np.testing.assert_allclose(nested.loss, plain.loss, atol=2e-6)
 
 
@@ -126,14 +127,29 @@ def test_what_is_left_of_a_sweep_is_evaluated_as_it_would_have_been():
     model = keras.Sequential([keras.Input((40,)), layers.Dense(6, "relu"), layers.Dense(3)])
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(50, 40)).astype("float32"), rng.integers(0, 3, 50)
-    evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size=7)
+    evaluator = evaluation.Evaluator(model, CROSS_ENTROPY, x, y, batch_size=7, sweep=True)
     ranks = evaluator.place([rng.random(v.shape).astype("float32") for v in model.trainable_variables])
     new = evaluator.place([np.zeros(v.shape, "float32") for v in model.trainable_variables])
     thresholds = np.linspace(0, 1, 60)
-    assert evaluator.sweeps(60) and not evaluator.sweeps(21)
     whole = evaluator(ranks, new, thresholds)
     for share in (0.02, 0.1, 0.3, 0.5, 0.9):  # each weight is added to the same partial sum, whatever is skipped
         left = np.where(rng.random(60) < share, thresholds, np.nan)
         wanted = ~np.isnan(left)
         for a, b in zip(whole, evaluator(ranks, new, left), strict=True):
             np.testing.assert_array_equal(a[wanted], b[wanted])
+
+
+def test_a_sweep_is_chosen_where_it_takes_less_time():
+    def fewest(inputs, units, examples):
+        """The number of thresholds from which on they are swept."""
+        model = keras.Sequential([keras.Input((inputs,)), layers.Dense(units), layers.Dense(3)])
+        evaluator = evaluation.Evaluator(
+            model, CROSS_ENTROPY, np.ones((examples, inputs), "float32"), np.zeros(examples, "int32")
+        )
+        swept = [evaluator.sweeps(number) for number in range(1000)]
+        assert swept == sorted(swept)
+        return swept.index(True)
+
+    # Small layers and few examples save little at each threshold, and a sweep costs something in any case.
+    assert 21 < fewest(784, 300, 1000) < 101 < fewest(64, 32, 180)
+    assert fewest(64, 32, 180) > fewest(64, 32, 1000) > fewest(200, 32, 1000)

@@ -163,26 +163,28 @@ def test_a_function_of_ones_own():
     dilation=st.integers(1, 2),
     padding=st.sampled_from(["same", "valid"]),
     groups=st.sampled_from([1, 2]),
+    objectives=st.sampled_from([1, 2]),
 )
-def test_convolutions_of_any_geometry(size, stride, dilation, padding, groups):
+def test_convolutions_of_any_geometry(size, stride, dilation, padding, groups, objectives):
     if stride > 1:
         dilation = 1  # Keras has no layer with both
     layer = layers.Conv2D(4, size, stride, padding, dilation_rate=dilation, groups=groups, use_bias=False)
     x = backend.on_device(inputs((7, 6, 2), 3))
     layer.build(x.shape)
     (kernel,) = layer.trainable_variables
-    signals = backend.on_device(inputs(layer.compute_output_shape(x.shape), 2))  # of two objectives
+    signals = [backend.on_device(a) for a in inputs(layer.compute_output_shape(x.shape), objectives)]
     identity = per_example.Transform(lambda gradient: gradient, False)
     rule = local_rules.convolution_gradients
     (found,) = rule(layer, [kernel], [], x, signals, identity)
     whole = backend.compiled(
         lambda kernel, x, signals: backend.gradients(
-            lambda a: ops.sum(layer.stateless_call(a, [], x)[0] * signals), [kernel]
+            lambda a: ops.sum(layer.stateless_call(a, [], x)[0] * sum(signals)), [kernel]
         )
     )
     np.testing.assert_allclose(found, whole(kernel.value, x, signals)[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.xla
 def test_memory_bounds_the_chunk_whatever_the_number_of_examples(classifier):
     model, x, _ = classifier
     few = chunks.size(model, x, memory=10_000)

@@ -41,6 +41,7 @@ def test_order_is_decided_by_seed_and_epoch():
     assert training.order(5, 8, 0, 1).shape == (1, 5)  # fewer examples than a batch
 
 
+@pytest.mark.xla
 def test_a_resumed_run_goes_on_identically(data):
     whole, logs = network(), []
     training.train(whole, *data, range(1, 4), 8, seed=3, on_epoch=lambda epoch, log: logs.append((epoch, log)))
@@ -63,6 +64,7 @@ def test_examples_that_do_not_fit_the_device_are_sent_there_in_parts(data, monke
     np.testing.assert_allclose(logs[:2], logs[2:], rtol=1e-5)
 
 
+@pytest.mark.xla
 def test_a_compiled_epoch_is_what_fit_does_with_the_same_batches(data):
     looped, fitted = network(), network()
     training.train(looped, *data, [1], 8, seed=3)

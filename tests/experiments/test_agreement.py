@@ -200,10 +200,10 @@ def test_a_measure_that_scores_no_more_is_told_of_and_tried_once(damaged, finish
     path.unlink()
     scores = threshold_grid.Grid._scores_of
 
-    def fails(grid, x, y, seed, measures):
-        found, failed = scores(grid, x, y, seed, measures)
-        found.pop("random", None)
-        return found, {**failed, "random": "cannot"}
+    def fails(*asked):
+        found, failed = scores(*asked)
+        without = {scoring: of for scoring, of in found.items() if scoring.measure != "random"}
+        return without, failed | dict.fromkeys(found.keys() - without.keys(), "cannot")
 
     monkeypatch.setattr(threshold_grid.Grid, "_scores_of", fails)
     gone = pytest.warns(UserWarning, match="stays missing: a measure that could score a network does so no more")
@@ -215,10 +215,10 @@ def test_a_measure_that_scores_no_more_is_told_of_and_tried_once(damaged, finish
 def test_a_measure_that_cannot_score_is_not_missing(tmp_path, quick, monkeypatch):
     scores = threshold_grid.Grid._scores_of
 
-    def fails(grid, x, y, seed, measures):
-        found, failed = scores(grid, x, y, seed, measures)
-        found.pop("random", None)
-        return found, {**failed, "random": "cannot"}
+    def fails(*asked):
+        found, failed = scores(*asked)
+        without = {scoring: of for scoring, of in found.items() if scoring.measure != "random"}
+        return without, failed | dict.fromkeys(found.keys() - without.keys(), "cannot")
 
     monkeypatch.setattr(threshold_grid.Grid, "_scores_of", fails)
     with pytest.warns(UserWarning, match="'random' cannot"):

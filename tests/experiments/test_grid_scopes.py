@@ -29,6 +29,19 @@ def test_channels_of_a_convolutional_network_fall_whole(tmp_path):
     assert (frame.groupby("measure").replaced_fraction.apply(lambda part: part.is_monotonic_increasing)).all()
 
 
+def test_channels_have_an_oracle_line(tmp_path):
+    def normalised():
+        parts = [layers.Dense(6, use_bias=False), layers.BatchNormalization(), layers.ReLU(), layers.Dense(3)]
+        return keras.Sequential([keras.Input((4,)), *parts])
+
+    frame = run(tmp_path, model=normalised, measures=["random"], levels=["channel"], oracles=["greedy:examples=50"],
+                thresholds=7, epochs=2, every=2, seeds=[0], fill="zero", scored_on="validation")  # fmt: skip
+    assert (frame.status == "ok").all() and set(frame.measure) == {"random", "greedy:examples=50"}
+    by = frame.set_index(["measure", "threshold"]).validation_loss.unstack()
+    assert by.loc["greedy:examples=50"].sum() <= by.loc["random"].sum()
+    assert by.iloc[:, -1].nunique() == 1  # with all channels gone, whichever went first
+
+
 def test_every_scope_has_its_rows(tmp_path):
     frame = run(tmp_path, model=eight, measures=["magnitude", "fisher", "random"], levels=["weight"], scopes=SCOPES,
                 thresholds=QUARTERS, epochs=1, seeds=[0, 1], fill="zero")  # fmt: skip

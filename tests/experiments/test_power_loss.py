@@ -45,9 +45,9 @@ def test_after_a_power_loss_the_run_goes_on(tmp_path, job):
 @pytest.mark.parametrize("job", ["grid", "sequence"])
 def test_a_real_study_goes_on_too(tmp_path, job):
     outage = Outage(JOBS[job], tmp_path)
-    outage.faults(at=range(0, outage.calls, outage.calls // 3), kinds=["no space"])
-    outage.faults(at=range(1, outage.calls, outage.calls // 3), kinds=["power lost"])
-    assert outage.losses(6)["losses"] == 6 and outage.found["faults"] >= 6
+    outage.faults(at=range(0, outage.calls, outage.calls // 2), kinds=["no space"])
+    outage.faults(at=range(1, outage.calls, outage.calls // 2), kinds=["power lost"])
+    assert outage.losses(4)["losses"] == 4 and outage.found["faults"] >= 4
 
 
 @pytest.mark.parametrize("left_out", ["of a file", "of a folder"])

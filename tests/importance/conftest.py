@@ -216,7 +216,7 @@ def trained(name):
     return Case(name, attention, rng.integers(0, 7, (EXAMPLES, 4)).astype("int32"))
 
 
-@pytest.fixture(params=["dense", "convolutional", "attention"])
+@pytest.fixture(params=[pytest.param("dense", marks=pytest.mark.xla), "convolutional", "attention"])
 def case(request):
     return trained(request.param)
 

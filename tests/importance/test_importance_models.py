@@ -253,6 +253,7 @@ def test_numbers_of_examples_that_are_none(wanted):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras computes these layers on TensorFlow alone")
+@pytest.mark.xla
 def test_layers_that_know_no_xla():
     model = keras.Sequential(
         [keras.Input((2,), dtype="int32"), layers.Hashing(5), layers.Embedding(5, 3), layers.Flatten(), layers.Dense(3)]

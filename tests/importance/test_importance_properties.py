@@ -95,6 +95,7 @@ BLIND = {
     "wanda": "sees what flows into the unit, not what comes out",
     "ria": "sees what flows into the unit, not what comes out",
     "obs_layer": "sees what flows into the unit, not what comes out",
+    "variance": "weights out of the unit stand or fall with the next layer's units",
     "obs": "the damping stands for curvature where there is none",
     "deletion": "weights out of the unit stand or fall with the next layer's units",
 }
@@ -131,7 +132,7 @@ def test_weights_of_a_dead_unit_score_lowest(name, with_dead_unit):
         assert not into.any() and not out.any() and rest.any()
     elif name in ("signal", "wanda", "ria", "obs_layer"):
         assert not out.any()
-    elif name == "deletion":
+    elif name in ("deletion", "variance"):
         assert not into.any()
 
 
@@ -150,7 +151,7 @@ def rescaled(model, c):
     return other
 
 
-UNCHANGED = {"obd", "expected_rise", "taylor", "lrp", "snip", "deletion"}
+UNCHANGED = {"obd", "expected_rise", "taylor", "lrp", "snip", "variance", "deletion"}
 
 
 @pytest.mark.parametrize("name", sorted(set(DATA_DRIVEN) | {"magnitude", "inverse_magnitude"}))
@@ -230,6 +231,15 @@ def test_networks_without_a_batch_normalization_behind_a_layer(make, written):
     given = keras.Input((4,))
     with pytest.raises(ValueError, match=r"in which a BatchNormalization takes .* of .*Dense.*Use the measure 'magnit"):
         importance.load(written).score(keras.Model(given, make(given)))
+
+
+def test_variance_needs_the_readers_of_channels():
+    single = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"units that something reads, received 'sequential.*Use the measure 'wanda'"):
+        importance.load("variance").score(single, np.ones((3, 2)))
+    frozen = keras.Sequential([keras.Input((2,)), layers.Dense(2), layers.Dense(2, trainable=False)])
+    with pytest.raises(ValueError, match=r"'variance' needs all weights that read .* received '.*dense.*kernel'"):
+        importance.load("variance").score(frozen, np.ones((3, 2)))
 
 
 def test_an_activation_of_its_own_stands_before_a_batch_normalization():

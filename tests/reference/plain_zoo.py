@@ -1,8 +1,8 @@
 """Every measure of any network, plainly: one example at a time through `model(x)` and `loss(y, outputs)` of Keras.
 
-Nothing here knows the engine. Derivatives are the running backend's own, of one example; what a weight multiplies is
-what its layer gives when that weight is 1 and all others of the layer are 0. Each function named like a measure takes a
-`Plain` and returns a list of float64 arrays like `model.trainable_variables`.
+Nothing here knows the engine, but for what units and channels are. Derivatives are the running backend's own, of one
+example; what a weight multiplies is what its layer gives when that weight is 1 and all others of the layer are 0. Each
+function named like a measure takes a `Plain` and returns a list of float64 arrays like `model.trainable_variables`.
 
 What a model believes is the distribution of labels that its loss is the negative logarithm of: a class for each
 softmax, 0 or 1 for each sigmoid, a normal distribution of variance K/2 around K real outputs. Its Fisher is the mean
@@ -21,6 +21,7 @@ from keras import layers, losses
 
 import aggregation
 import importance
+from engine import channels
 
 SEED = 3  # with which the tests score
 PROBES = 1
@@ -444,7 +445,7 @@ class Flow:
     """Of one variable: absolute values and squares of what it multiplies, or its units' outputs, summed."""
 
     def __init__(self, shape):
-        self.absolute, self.square, self.output = np.zeros((3, *shape))
+        self.absolute, self.square, self.signed, self.output = np.zeros((4, *shape))
         self.products, self.uses, self.layer = 0, 0, None  # of what two weights add to the same outputs
 
 
@@ -473,6 +474,7 @@ def _flows(case):
                 multiplied = _alone(layer, variable, index, args, kwargs)
                 flow.absolute[index] += np.abs(multiplied).sum()
                 flow.square[index] += (multiplied**2).sum()
+                flow.signed[index] += multiplied.sum()
                 columns.append(multiplied.ravel())
             flow.products = flow.products + np.stack(columns) @ np.stack(columns).T
     if not all(flow.uses for flow in found.values()):
@@ -532,6 +534,19 @@ def obs_layer(case):
 
     every = zip(case.weights, case.model.trainable_variables, case.flows, strict=True)
     return [of_variable(*each) for each in every]
+
+
+def variance(case):
+    """Weight by weight, by the channels that `engine.channels` finds, as `deletion` takes a level's groups."""
+    found = channels.follow(case.model)
+    places = [next(n for n, w in enumerate(case.model.weights) if w is v) for v in case.model.trainable_variables]
+    of_channel = np.zeros(len(found.differs))
+    for place, w, flow in zip(places, case.weights, case.flows, strict=True):
+        for index in np.ndindex(*w.shape):
+            if found.read[place][index] >= 0:
+                spread = flow.square[index] / flow.uses - (flow.signed[index] / flow.uses) ** 2
+                of_channel[found.read[place][index]] += spread * float(w[index]) ** 2
+    return [np.where(m >= 0, of_channel[m], of_channel.max()) for m in (found.made[place] for place in places)]
 
 
 def ria(case):

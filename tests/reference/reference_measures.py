@@ -218,6 +218,28 @@ def ria(case):
     return [of_variable(w, part, norm) for w, part, norm in zip(case.weights, case.signals, norms, strict=True)]
 
 
+def variance(case):
+    def lost(index):
+        """Of each weight of a kernel, the variance of its input times its square."""
+        values = np.concatenate(case.signals[index].inputs).astype("float64")
+        return values.var(axis=0) * case.weights[index].astype("float64") ** 2
+
+    # From the variables that make channels along their last axis to what of the readers belongs to each channel.
+    if case.name == "dense":
+        made = {(0, 1): lost(2).sum(axis=1), (2, 3): lost(4).sum(axis=1)}
+    elif case.name == "convolutional":
+        made = {(0, 1, 2, 3): lost(4).sum(axis=(0, 1, 3)), (4, 5): lost(6).reshape(-1, 2, 3).sum(axis=(0, 2))}
+    else:  # what is embedded, and what attention adds to it, is read by queries, keys, values and the next layer
+        inside = sum(lost(index).sum(axis=(1, 2)) for index in (1, 3, 5))
+        made = {(0, 7, 8, 9, 10): inside + lost(11).sum(axis=1), (11, 12): lost(13).sum(axis=1)}
+    largest = max(of_channel.max() for of_channel in made.values())
+    scores = [np.full(w.shape, largest) for w in case.weights]
+    for indices, of_channel in made.items():
+        for index in indices:
+            scores[index] = np.broadcast_to(of_channel, scores[index].shape)
+    return scores
+
+
 def deletion(case):
     import aggregation
 

@@ -16,7 +16,7 @@ from keras import losses
 
 EXAMPLES = 5
 
-FLOWS = frozenset({"signal", "wanda", "ria", "obs_layer"})  # need to know what each weight multiplies
+FLOWS = frozenset({"signal", "wanda", "ria", "obs_layer", "variance"})  # need to know what each weight multiplies
 OF_LABELS = frozenset({"fisher_reversed", "lrp"})  # need the logits behind a label
 BELIEFS = OF_LABELS | {"fisher", "fisher_sampled", "fisher_argmax", "obd", "expected_rise"}  # a log-probability
 EXACT = frozenset({"fisher", "obd", "expected_rise", "lrp"})  # cost a pass for each place, or want one label
@@ -71,14 +71,6 @@ class Entry(NamedTuple):
         return model
 
 
-LONG_ON_JAX = {
-    "activation_layers", "bidirectional_with_mask", "causal_language_model", "conv_lstm", "cross_attention",
-    "grouped_query_attention", "kinked_activations", "llama_with_head", "masking_of_floats",
-    "normalizations_of_other_axes", "other_normalizations", "siamese", "smooth_activations", "stacked_recurrent",
-    "strided_and_pooled_convolutions",
-}  # fmt: skip
-"""What JAX compiles for eight seconds and more: `pytest tests/zoo` takes it there, `make test` does not."""
-
 ENTRIES = {}
 SAME = object()
 
@@ -92,6 +84,7 @@ def entry(
     `normalised`: bool. Whether a BatchNormalization stands behind a layer.
     """
     refused = refused | (frozenset() if normalised else {"bn_scale"})
+    refusable = refusable | {"variance"}  # which needs a graph
 
     def enter(make):
         name = make.__name__
@@ -108,12 +101,7 @@ def entry(
 def of(module):
     """List the entries of one of the zoo's modules, for `pytest.mark.parametrize`."""
     entries = [entry for entry in ENTRIES.values() if entry.make.__module__ == module.__name__]
-    return [pytest.param(entry, id=entry.name, marks=_marks(entry)) for entry in entries]
-
-
-def _marks(entry):
-    long = keras.backend.backend() == "jax" and entry.name in LONG_ON_JAX
-    return [mark for mark, holds in ((pytest.mark.zoo, not entry.quick), (pytest.mark.long, long)) if holds]
+    return [pytest.param(entry, id=entry.name, marks=() if entry.quick else (pytest.mark.zoo,)) for entry in entries]
 
 
 def floats(*shape):

@@ -213,6 +213,22 @@ def test_inputs_that_do_not_divide():
     assert thresholding.Partition(ids, model, "1:2")
 
 
+class Scaled(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=(1, shape[-1]))
+
+    def call(self, x):
+        return x * self.scale
+
+
+@pytest.mark.parametrize("scope", ["output", "2:4"])
+def test_layers_whose_outputs_nobody_knows(scope):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4), Scaled(name="own")])
+    ids = aggregation.load("weight").groups(model)
+    with pytest.raises(ValueError, match=r"what an output is, received 'scale' in '.*own', a Scaled. Use the scope"):
+        thresholding.Partition(ids, model, scope)
+
+
 @pytest.mark.parametrize("scope", ["output", "2:4"])
 def test_groups_in_scopes_of_weights(scope):
     with pytest.raises(ValueError, match=r"Expected weights that stand alone for the scope .* at the level 'weight'"):

@@ -1,4 +1,4 @@
-"""Train on two replicas, and print what comes of it as JSON; `test_wrappers_trajectory` runs this and compares."""
+"""Train on one replica and on two, and print what comes of it as JSON; `test_wrappers_trajectory` compares."""
 
 import json
 import sys
@@ -13,9 +13,7 @@ from consolidation import ElasticWeightConsolidation, StabilityMeter
 MEASURES = ["synaptic_intelligence", "rwalk", "weight_change"]
 
 
-def main(replicas):
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+def found_on(replicas):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"][:replicas])
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 5, (24, 3)), rng.integers(0, 3, 24)
@@ -43,8 +41,10 @@ def main(replicas):
             scores = importance.score(MEASURES, model)
             found[name + " scores"] = {key: [s.tolist() for s in of_key] for key, of_key in scores.items()}
             found[name + " meter"] = logs["ewc_penalty_ratio"]
-    json.dump(found, sys.stdout)
+    return found
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    json.dump([found_on(1), found_on(2)], sys.stdout)

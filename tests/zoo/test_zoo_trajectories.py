@@ -9,6 +9,7 @@ import plain_zoo
 import pytest
 import reference_measures
 import zoo
+import zoo_layers  # noqa: F401
 import zoo_models  # noqa: F401
 
 import importance
