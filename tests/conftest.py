@@ -23,3 +23,11 @@ def without_xla(request, monkeypatch):
     loaded = "engine.structure" in sys.modules and sys.modules["engine.backend"].NAME == "tensorflow"
     if loaded and "xla" not in request.keywords:
         monkeypatch.setattr(sys.modules["engine.structure"], "xla", lambda model: False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compilations_freed():
+    """Let go of what JAX compiled for one file before the next file: it adds up to gigabytes, and is kept on disk."""
+    yield
+    if "engine.backend" in sys.modules and sys.modules["engine.backend"].NAME == "jax":
+        sys.modules["jax"].clear_caches()

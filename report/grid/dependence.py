@@ -106,7 +106,8 @@ def _compared(pair, score, options):
     taus = [kendalltau(a, b).statistic for a, b in zip(one.to_numpy(), other.to_numpy(), strict=True)]
     found = {"blocks": len(one), "blocks_are": pair[0].kind, "measures": one.shape[1]}
     found["tau"] = kendalltau(one.mean(), other.mean()).statistic
-    found |= _interval("tau_mean", taus) | _interval("difference", (one - other).mean(axis=1))
+    within = {name: np.clip(value, -1, 1) for name, value in _interval("tau_mean", taus).items()}  # no tau is beyond
+    found |= within | _interval("difference", (one - other).mean(axis=1))
     told = [_told(group, score, options) if len(one) > 1 else set() for group in pair]
     backwards = {(worse, better) for better, worse in told[1]}
     found |= {"pairs": one.shape[1] * (one.shape[1] - 1) // 2, "opposite": len(told[0] & backwards)}

@@ -13,7 +13,7 @@ from report.grid.sentences import place
 from report.statistics.intervals import FEW, student_t
 from report.statistics.tests import holm, wilcoxon
 from report.statistics.words import count, p_value
-from report.tables.columns import CONTROLS, is_oracle, parts, title
+from report.tables.columns import CONTROLS, is_oracle, parts, title, varying
 
 
 class Regrets(NamedTuple):
@@ -113,11 +113,12 @@ def plot_regret(found, most=12, ax=None):
     """
     table = found.table if isinstance(found, Regrets) else found
     names = list(table.columns[: table.columns.get_loc("to")])
+    apart, to = varying(table, names), table["to"].iloc[0]
     panes = [(values, _shown(part, most)) for values, part in parts(table, names)]
     columns = min(3, len(panes))
     rows = -(-len(panes) // columns)
     tallest = max(len(part) for _, part in panes)
-    figure, axes = panels(rows, columns, (1.6 + 2.6 * columns, rows * (1.0 + 0.17 * tallest)), ax, sharex=True)
+    figure, axes = panels(rows, columns, (1.6 + 2.6 * columns, rows * (1.2 + 0.17 * tallest)), ax, sharex=True)
     for axis, (values, part) in zip(axes.flat, panes, strict=False):
         for height, (_, row) in enumerate(part[::-1].iterrows()):
             ends = [[row["regret"] - row["regret_low"]], [row["regret_high"] - row["regret"]]]
@@ -126,10 +127,15 @@ def plot_regret(found, most=12, ax=None):
             axis.errorbar([row["regret"]], [height], xerr=None if few else ends, **look)
         axis.axvline(0, color="#444444", linewidth=0.8, zorder=1)
         axis.set_yticks(range(len(part)), part["measure"][::-1])
-        axis.set_title(f"{title(names, values)}, {count(part['blocks'].iloc[0], part['blocks_are'].iloc[0])}")
-        axis.set_xlabel(f"regret to {part['to'].iloc[0]}")
-    hide_unused(axes, len(panes))
-    entitle(figure, axes, "how much worse than the line: means, 95 % Student's t intervals", ax)
+        here = dict(zip(names, values, strict=True))
+        blocks = count(part["blocks"].iloc[0], part["blocks_are"].iloc[0])
+        axis.set_title("\n".join(filter(None, (title(apart, [here[name] for name in apart]), blocks))))
+        axis.set_xlabel(f"regret to {to}")
+    hide_unused(axes, len(panes), f"regret to {to}")
+    alike = [name for name in names if name not in apart]
+    where = title(alike, [table[name].iloc[0] for name in alike])
+    about = f"how much worse than {to}: means, 95 % Student's t intervals of {FEW} blocks or more"
+    entitle(figure, axes, f"{where}: {about}" if where else about, ax)
     return figure
 
 
