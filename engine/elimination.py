@@ -6,7 +6,7 @@ from keras import layers, ops
 from engine import backend, chunks, examples, losses, per_example, structure, taps
 
 _WITH_UNITS_LAST = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
-BATCH = 500
+BATCH, GROUPS_AT_ONCE = 500, 64
 
 
 class Elimination:
@@ -43,23 +43,43 @@ class Elimination:
         self._ids = [backend.on_device(np.where(g < 0, self.count, g).astype("int32")) for g in groups]
         self._parts = self._divided(x, groups)
 
-    def losses(self, gone, wanted):
-        """Replace some groups, and in turn each of some others beside them.
+    def changes(self, gone, wanted):
+        """Replace some groups, and in turn each of some others beside them; say what each of these changes.
 
         Args:
             gone: bool array (groups,). Those that are replaced.
             wanted: bool array (groups,). Those to replace in turn.
 
         Returns:
+            before: float. The mean loss over the examples with nothing but `gone` replaced, in its units.
+            changes: float32 array (groups, 2). The mean change of an example's loss, and the mean of its square; NaN
+                where it is not wanted.
+        """
+        before, found = np.nan, np.full((self.count, 2), np.nan, "float32")
+        for function, owners, at_once in self._parts:
+            owners = owners if at_once is None else owners[wanted[owners]]
+            for start in range(0, len(owners), at_once or len(owners)):
+                groups = owners[start : start + (at_once or len(owners))]
+                here = (groups >= 0) & wanted[groups]
+                if here.any():
+                    padding = (0, (at_once or len(owners)) - len(groups))
+                    places = np.where(groups < 0, self.count, groups).astype("int32")
+                    given = (np.pad(here, padding), np.pad(places, padding))
+                    before, changed = function(*map(backend.on_device, given), *self._arguments(gone))
+                    before, found[groups[here]] = float(before), backend.to_numpy(changed)[: len(groups)][here]
+        return before, found
+
+    def losses(self, gone, wanted):
+        """Replace some groups, and in turn each of some others beside them.
+
+        Args:
+            gone, wanted: as for `changes`.
+
+        Returns:
             float32 array (groups,): the mean loss over the examples, in its units; infinity where it is not wanted.
         """
-        found = np.full(self.count, np.inf, "float32")
-        for function, owners in self._parts:
-            here = (owners >= 0) & wanted[owners]
-            if here.any():
-                arguments = backend.on_device(here), *self._arguments(gone), self._places(owners)
-                found[owners[here]] = backend.to_numpy(function(*arguments))[here]
-        return found
+        before, changes = self.changes(gone, wanted)
+        return np.where(wanted, before + changes[:, 0], np.float32(np.inf))
 
     def path(self, order, limit=np.inf):
         """Replace all groups, one after another.
@@ -84,26 +104,26 @@ class Elimination:
         gone = None if gone is None else backend.on_device(np.append(gone, False))
         return gone, *chunks.values(self._model), self._new, self._ids, *self._data
 
-    def _places(self, owners):
-        return backend.on_device(np.where(owners < 0, self.count, owners).astype("int32"))
-
     def _kept(self, what, function):
         key = ("elimination", self._loss, self.count, what, examples.signature(self._data[0]))
         xla = structure.xla(self._model)
         return chunks.kept(self._model, key, lambda: backend.compiled(function, xla=xla))
 
     def _divided(self, x, groups):
-        """List (compiled function, int array): what evaluates these groups, -1 where there is none."""
+        """List (compiled function, groups, how many it takes at once): what evaluates these groups, -1 being none.
+
+        Of a layer's units all are taken at once (None), wanted or not, as they share what comes before.
+        """
         found, left = [], np.ones(self.count, bool)
         for use, owners in _units(self._model, x, groups, self.count):
             following = _following(self._model, use, x)
             function = _of_units(self._model, self._loss, use, following)
             what = (tuple(use.indices), following and tuple(following.indices))
-            found.append((self._kept(what, function), owners))
+            found.append((self._kept(what, function), owners, None))
             left[owners[owners >= 0]] = False
         if left.any():
-            rest = np.flatnonzero(left)
-            found.append((self._kept("any weights", _of_any_weights(self._model, self._loss)), rest))
+            function = self._kept("any weights", _of_any_weights(self._model, self._loss))
+            found.append((function, np.flatnonzero(left), GROUPS_AT_ONCE))
         return found
 
 
@@ -152,6 +172,16 @@ def _summed(one_batch, data):
     return ops.sum(ops.map(one_batch, tuple(data)), axis=0)
 
 
+def _compared(counts, before, after):
+    """Return the sums over a batch of (change, squared change) of the losses of examples: (2,)."""
+    change = after - before
+    return ops.stack([ops.sum(counts * change), ops.sum(counts * ops.square(change))])
+
+
+def _unless_skipped(wanted, compare):
+    return ops.cond(wanted, compare, lambda: ops.zeros(2))
+
+
 def _path(model, objective):
     def path(place, limit, trainable, others, new, ids, x, y, counts):
         groups = place.shape[0]
@@ -184,22 +214,23 @@ def _path(model, objective):
 def _of_any_weights(model, objective):
     """Return what runs the whole model for each group."""
 
-    def evaluate(here, gone, trainable, others, new, ids, x, y, counts, owners):
+    def evaluate(here, groups, gone, trainable, others, new, ids, x, y, counts):
+        def losses(gone, x, y):
+            return objective(structure.outputs(model, _weights(gone, trainable, new, ids), others, x), y)
+
+        before = ops.map(lambda batch: losses(gone, *batch), (x, y))
+
         def one_group(each):
             wanted, group = each
+            with_it = ops.logical_or(gone, ops.arange(gone.shape[0]) == group)
 
-            def run():
-                weights = _weights(ops.logical_or(gone, ops.arange(gone.shape[0]) == group), trainable, new, ids)
+            def one_batch(batch):
+                x, y, counts, before = batch
+                return _compared(counts, before, losses(with_it, x, y))
 
-                def one_batch(batch):
-                    x, y, counts = batch
-                    return ops.sum(counts * objective(structure.outputs(model, weights, others, x), y))
+            return _unless_skipped(wanted, lambda: _summed(one_batch, (x, y, counts, before)))
 
-                return _summed(one_batch, (x, y, counts))
-
-            return ops.cond(wanted, run, lambda: ops.zeros(()))
-
-        return ops.map(one_group, (here, owners))
+        return ops.sum(counts * before), ops.map(one_group, (here, groups))
 
     return evaluate
 
@@ -211,7 +242,7 @@ def _of_units(model, objective, use, following):
     """
     tapped = [use.layer] if following is None else [use.layer, following.layer]
 
-    def evaluate(here, gone, trainable, others, new, ids, x, y, counts, owners):
+    def evaluate(here, _, gone, trainable, others, new, ids, x, y, counts):
         weights = _weights(gone, trainable, new, ids)
         replaced = [n if i in use.indices else w for i, (n, w) in enumerate(zip(new, weights, strict=True))]
         row = None if following is None else weights[_kernel(model, following)]
@@ -230,8 +261,8 @@ def _of_units(model, objective, use, following):
                     outputs = structure.outputs(model, weights, others, x)
                 return outputs, given, seen
 
-            _, given, seen = run(weights, {})
-            kept = seen[0]
+            outputs, given, seen = run(weights, {})
+            before, kept = objective(outputs, y), seen[0]
             gives = run(replaced, {})[2][0]
             if following is not None:
                 difference = run(weights, {0: gives})[1][1] - given[1]  # (examples, units)
@@ -245,13 +276,14 @@ def _of_units(model, objective, use, following):
                     else:
                         column = ops.take(difference, unit, axis=1)
                         values = {1: seen[1] + column[:, None] * ops.take(row, unit, axis=0)[None]}
-                    return ops.sum(counts * objective(run(weights, values)[0], y))
+                    return _compared(counts, before, objective(run(weights, values)[0], y))
 
-                return ops.cond(wanted, changed, lambda: ops.zeros(()))
+                return _unless_skipped(wanted, changed)
 
-            return ops.map(one_unit, (here, ops.arange(here.shape[0])))
+            return ops.sum(counts * before), ops.map(one_unit, (here, ops.arange(here.shape[0])))
 
-        return _summed(one_batch, (x, y, counts))
+        before, changes = ops.map(one_batch, (x, y, counts))
+        return ops.sum(before), ops.sum(changes, axis=0)
 
     return evaluate
 

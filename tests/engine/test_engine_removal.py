@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import aggregation
-from engine import removal
+from engine import elimination, removal
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -34,28 +34,26 @@ def chain():
 
 
 def test_only_of_units_that_one_dense_layer_alone_hears_of_one_row_is_changed():
+    def following(model):
+        x = np.random.default_rng(0).standard_normal((4, *model.input_shape[1:])).astype("float32")
+        groups = aggregation.load("unit").groups(model)
+        units = elimination._units(model, x, groups, 1 + max(ids.max() for ids in groups))
+        found = {use.layer.name: elimination._following(model, use, x) for use, _ in units}
+        return [found[layer.name] and found[layer.name].layer for layer in model.layers if layer.name in found]
+
     model = chain()
-    first, second, third, last = (layer for layer in model.layers if isinstance(layer, layers.Dense))
-    following = [removal._next_dense(model, layer) for layer in (first, second, third, last)]
-    assert following == [second, third, None, None]  # a softmax makes an output of all units
-    model = dense()
-    shared, hidden, output = (layer for layer in model.layers if isinstance(layer, layers.Dense))
-    assert [removal._next_dense(model, layer) for layer in (shared, hidden, output)] == [None, output, None]
+    _, second, third, _ = (layer for layer in model.layers if isinstance(layer, layers.Dense))
+    assert following(model) == [second, third, None, None]  # a softmax makes an output of all units
     given = keras.Input((4,))
-    first = layers.Dense(5)
-    heard_twice = first(given)
-    model = keras.Model(given, layers.Dense(3)(layers.Dense(5)(heard_twice) + heard_twice))
-    assert removal._next_dense(model, first) is None
-    model = keras.Model(given, [heard_twice, layers.Dense(3)(heard_twice)])
-    assert removal._next_dense(model, first) is None
+    heard_twice = layers.Dense(5)(given)
+    assert following(keras.Model(given, layers.Dense(3)(layers.Dense(5)(heard_twice) + heard_twice)))[0] is None
     frozen = layers.Dense(3, trainable=False)
-    model = keras.Model(given, layers.Dense(2)(frozen(heard_twice)))
-    assert removal._next_dense(model, first) is None
+    assert following(keras.Model(given, layers.Dense(2)(frozen(heard_twice)))) == [None, None]
 
 
-@pytest.mark.parametrize("build, whole", [(residual, 4 + 4 + 3), (dense, 6 + 3), (chain, 6 + 5 + 4 + 3)])
+@pytest.mark.parametrize("build, units", [(residual, 4 + 4 + 3), (dense, 6 + 3), (chain, 6 + 5 + 4 + 3)])
 @pytest.mark.parametrize("level", ["unit", "layer"])
-def test_of_whole_units_it_is_what_the_whole_model_says(build, whole, level, monkeypatch):
+def test_of_whole_units_it_is_what_the_whole_model_says(build, units, level, monkeypatch):
     keras.utils.set_random_seed(0)
     model, rng = build(), np.random.default_rng(1)
     for variable in model.variables:  # statistics of normalisations that are not their start
@@ -66,12 +64,15 @@ def test_of_whole_units_it_is_what_the_whole_model_says(build, whole, level, mon
     wanted = np.unique(np.concatenate([g.ravel() for g in groups]))[1::2]
 
     def changes():
-        return removal.loss_changes(model, LOSS, x, y, groups, wanted, new, batch_size=3)
+        return removal.loss_changes(model, LOSS, x, y, groups, wanted, new)
 
-    channels = [owners[owners >= 0] for _, owners in removal._whole_units(model, x, groups)]
-    assert sum(map(len, channels)) == whole
+    monkeypatch.setattr(elimination, "BATCH", 3)
+    monkeypatch.setattr(elimination, "GROUPS_AT_ONCE", 4)
+    count = 1 + max(ids.max() for ids in groups)
+    found = [owners[owners >= 0] for _, owners in elimination._units(model, x, groups, count)]
+    assert sum(map(len, found)) == (units if level == "unit" else 0)
     short = changes()
-    monkeypatch.setattr(removal, "_whole_units", lambda *arguments: [])
+    monkeypatch.setattr(elimination, "_units", lambda *arguments: [])
     for found, expected in zip(short, changes(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         assert np.abs(expected).max() > 1e-3
