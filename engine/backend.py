@@ -30,7 +30,7 @@ elif NAME == "jax":
     import jax
     import jax.numpy as jnp
 
-    if jax.config.jax_compilation_cache_dir is None and (_folder := compilations.folder()):
+    if jax.config.values["jax_compilation_cache_dir"] is None and (_folder := compilations.folder()):
         jax.config.update("jax_compilation_cache_dir", str(_folder))
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", compilations.SECONDS)

@@ -114,7 +114,8 @@ class Elimination:
 
         Of a layer's units all are taken at once (None), wanted or not, as they share what comes before.
         """
-        found, left = [], np.ones(self.count, bool)
+        found: list = []
+        left = np.ones(self.count, bool)
         for use, owners in _units(self._model, x, groups, self.count):
             following = _following(self._model, use, x)
             function = _of_units(self._model, self._loss, use, following)
