@@ -47,10 +47,13 @@ def main():
     options.add_argument("--loop", type=int, default=200, help="examples that the compiled loop is timed on")
     options.add_argument("--eager", type=int, default=30, help="examples that the eager loop is timed on")
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--measures", default=",".join(["obs", *MEASURES]))
+    options.add_argument(
+        "--measures", help=f"such as obs,{','.join(MEASURES)}; with --torch of {','.join(BESIDE)}; default: all"
+    )
     options.add_argument("--torch", action="store_true", help="beside BackPACK, which has to be installed")
     options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
+    given.measures = (given.measures or ",".join(BESIDE if given.torch else ["obs", *MEASURES])).split(",")
     if given.one:
         return beside_backpack(given) if given.torch else compare(given)
     if given.torch and any(importlib.util.find_spec(name) is None for name in ("torch", "backpack")):
@@ -75,7 +78,7 @@ def compare(given):
     task = tasks.load("mnist")
     model = task.build_model(given.models)
     x, y = task.x_train[: given.examples], task.y_train[: given.examples]
-    for name in given.measures.split(","):
+    for name in given.measures:
         seconds = {"ours": [], "loop": [], "eager": []}
 
         def ours(name=name):
@@ -119,8 +122,8 @@ def beside_backpack(given):
     x, y = task.x_train[:count], task.y_train[:count]
     model = plain_network(name)
     with tempfile.TemporaryDirectory() as folder, backpack(name, model, x, y, f"{folder}/given.npz") as ask:
-        for measure, extension in BESIDE.items():
-            times = {"ours": [], "theirs": []}
+        for measure in given.measures:
+            extension, times = BESIDE[measure], {"ours": [], "theirs": []}
 
             def ours(measure=measure):
                 return importance.load(measure).score(model, x, y, loss=task.loss, examples=None)

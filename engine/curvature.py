@@ -60,7 +60,7 @@ def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
     for start in range(0, probes, room):
         together = min(room, probes - start)
         vectors = [[_signs(rng, shape) for shape in shapes] for _ in range(together)]
-        at_once = max(1, chunks.size(model, x, memory, objectives=together) // 2)
+        at_once = chunks.size(model, x, memory // 2, objectives=together)  # derivatives have derivatives of their own
         parts = chunks.of(x, y, at_once)
         found = chunks.totals(function(*chunks.values(model), *part, vectors) for part in parts)
         total = [a + b for a, b in zip(total, found, strict=True)]

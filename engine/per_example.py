@@ -88,11 +88,14 @@ def sums(model, objective, x, y, transform="square", memory=chunks.MEMORY, chunk
             for begin in range(0, answers or 1, together):
                 numbers = np.arange(begin, begin + together)[:, None]
                 # One size means one compilation: those that fill up the last block count 0 times.
-                counted = counts[None] * backend.on_device((numbers < (answers or 1)).astype("float32"))
-                asked = y_[None] if answers is None else y_[None] + np.minimum(numbers, answers - 1).astype("int32")
+                asked, counted = ops.expand_dims(y_, 0), ops.expand_dims(counts, 0)
+                if answers is not None:
+                    asked = asked + np.minimum(numbers, answers - 1).astype("int32")
+                    counted = counted * (numbers < answers).astype("float32")
                 yield x_, asked, counted
 
-    return chunks.totals(one_pass(*part) for part in parts())
+    values = chunks.values(model)
+    return chunks.totals(one_pass(values, *part) for part in parts())
 
 
 def batch_sums(model, objective, x, y, batch_size):
@@ -169,15 +172,16 @@ class _Pass:
         # Vectorising over examples does not convert to XLA everywhere on TensorFlow.
         self._one_generic_chunk = backend.compiled(self._sum_generic_chunk, xla=False)
 
-    def __call__(self, x, y, counts):
+    def __call__(self, weights, x, y, counts):
         """Return the sums over one chunk, in the order of the model's variables.
 
         Args:
+            weights: lists of arrays of the device; see `chunks.values`.
             x: array (examples, ...), or a nest of them.
             y: array (answers, examples, ...).
             counts: float32 array (answers, examples).
         """
-        weights, found = chunks.values(self._model), {}
+        found = {}
         if self._exact:
             order = [i for plan in self._exact for i in plan.indices]
             found |= dict(zip(order, self._one_chunk(*weights, x, y, counts), strict=True))
