@@ -85,9 +85,11 @@ def _compact(labels, shape, constant):
     return Flow(labels, shape, constant)
 
 
-def _constant(operation, function, *others):
-    """Return what a function makes of a channel that is zero, as a flow's `constant`."""
-    value = backend.to_numpy(function(ops.zeros((1, 2)), *others))
+def _constant(walk, labels, operation, function, *others):
+    """Return what a function makes of a channel that is zero, as a flow's `constant`; a softmax changes others too."""
+    value, beside = (backend.to_numpy(function(ops.convert_to_tensor([[0.0, x]]), *others)) for x in (0, 1))
+    if value.shape == (1, 2) and value[0, 0] != beside[0, 0]:
+        walk.differ(labels, name(operation))
     return set() if value.shape == (1, 2) and not value.any() else {name(operation)}
 
 
@@ -104,7 +106,7 @@ def _dense(walk, layer, shapes, x, *_):
     made = walk.new(layer, layer.units)
     walk.reads(layer.kernel, walk.along(x, -1)[:, None], x)
     _makes(walk, layer, made)
-    return [_spread(made, shapes[0], -1, _constant(layer, layer.activation))]
+    return [_spread(made, shapes[0], -1, _constant(walk, made, layer, layer.activation))]
 
 
 def _convolution(walk, layer, shapes, x, *_):
@@ -115,7 +117,7 @@ def _convolution(walk, layer, shapes, x, *_):
         walk.differ([*given.ravel(), *made], name(layer))
     walk.reads(layer.kernel, given, x)
     _makes(walk, layer, made)
-    return [_spread(made, shapes[0], axis, _constant(layer, layer.activation))]
+    return [_spread(made, shapes[0], axis, _constant(walk, made, layer, layer.activation))]
 
 
 def _transposed(walk, layer, shapes, x, *_):
@@ -124,7 +126,7 @@ def _transposed(walk, layer, shapes, x, *_):
     walk.makes(layer.kernel, made[:, None])
     if layer.bias is not None:
         walk.makes(layer.bias, made)
-    return [_spread(made, shapes[0], axis, _constant(layer, layer.activation))]
+    return [_spread(made, shapes[0], axis, _constant(walk, made, layer, layer.activation))]
 
 
 def _depthwise(walk, layer, shapes, x, *_):
@@ -134,7 +136,7 @@ def _depthwise(walk, layer, shapes, x, *_):
     walk.makes(layer.kernel, given[:, None])
     if layer.bias is not None:
         walk.makes(layer.bias, kept)
-    return [_spread(kept, shapes[0], axis, _constant(layer, layer.activation))]
+    return [_spread(kept, shapes[0], axis, _constant(walk, kept, layer, layer.activation))]
 
 
 def _separable(walk, layer, shapes, x, *_):
@@ -143,7 +145,7 @@ def _separable(walk, layer, shapes, x, *_):
     walk.makes(layer.depthwise_kernel, given[:, None])
     walk.reads(layer.pointwise_kernel, np.repeat(given, layer.depth_multiplier)[:, None], Flow(given, given.shape))
     _makes(walk, layer, made, layer.pointwise_kernel)
-    return [_spread(made, shapes[0], axis, _constant(layer, layer.activation))]
+    return [_spread(made, shapes[0], axis, _constant(walk, made, layer, layer.activation))]
 
 
 def _einsum(walk, layer, shapes, x, *_):
@@ -158,7 +160,7 @@ def _einsum(walk, layer, shapes, x, *_):
         lengths = [layer.kernel.shape[kernel.index(letter)] for letter in unit]
         made = walk.new(layer, int(np.prod(lengths))).reshape(lengths)
     walk.makes(layer.kernel, _placed(made, unit, kernel))
-    constant = _constant(layer, layer.activation)
+    constant = _constant(walk, made, layer, layer.activation)
     if layer.bias is not None:
         letters = output[min(map(output.index, layer.bias_axes)) :]
         if set(unit) <= set(layer.bias_axes):
@@ -262,7 +264,7 @@ def _cell(walk, cell, given, constant):
     if units.kind_among(cell, units.CELLS) is None:
         raise Unknown(f"of {type(cell).__name__}")
     made = walk.new(cell, getattr(cell, "units", None) or cell.filters)
-    after = _constant(cell, cell.activation)
+    after = _constant(walk, made, cell, cell.activation)
     walk.reads(cell.kernel, given[:, None], Flow(given, given.shape, constant))
     walk.reads(cell.recurrent_kernel, made[:, None], Flow(made, made.shape, after))
     gates = np.tile(made, cell.kernel.shape[-1] // len(made))
@@ -345,7 +347,7 @@ def _kept(walk, layer, shapes, x, *_):
 def _elementwise(walk, operation, shapes, x, *others):
     if any(isinstance(value, Flow) for value in (others if isinstance(x, Flow) else [x, *others])):
         raise Unknown("of several tensors")
-    return [Flow(x.labels, shapes[0], x.constant | _constant(operation, operation.call, *others))]
+    return [Flow(x.labels, shapes[0], x.constant | _constant(walk, x.labels, operation, operation.call, *others))]
 
 
 def _shifted(walk, layer, shapes, x, *_):
