@@ -29,6 +29,8 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import checks, draws, structure
+from engine.costs import latency as latency
+from engine.costs import sizes as sizes
 from engine.shrinking import shrink as shrink
 
 REDUCTIONS = {"mean": np.add, "sum": np.add, "minimum": np.minimum, "maximum": np.maximum}

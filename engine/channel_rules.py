@@ -67,7 +67,7 @@ def rule(operation):
 # What rules are made of
 
 
-def _axis(layer, rank):
+def channel_axis(layer, rank):
     """Return where the channels lie in a tensor of `rank` axes, that of the examples left out."""
     return 0 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
@@ -110,7 +110,7 @@ def _dense(walk, layer, shapes, x, *_):
 
 
 def _convolution(walk, layer, shapes, x, *_):
-    axis, made = _axis(layer, len(x.shape)), walk.new(layer, layer.filters)
+    axis, made = channel_axis(layer, len(x.shape)), walk.new(layer, layer.filters)
     given = walk.along(x, axis)[:, None]
     if layer.groups > 1:  # each filter reads the channels of its group, and the groups have to stay of one size
         given = np.repeat(given.reshape(layer.groups, -1), layer.filters // layer.groups, axis=0).T
@@ -121,7 +121,7 @@ def _convolution(walk, layer, shapes, x, *_):
 
 
 def _transposed(walk, layer, shapes, x, *_):
-    axis, made = _axis(layer, len(x.shape)), walk.new(layer, layer.filters)
+    axis, made = channel_axis(layer, len(x.shape)), walk.new(layer, layer.filters)
     walk.reads(layer.kernel, walk.along(x, axis), x)
     walk.makes(layer.kernel, made[:, None])
     if layer.bias is not None:
@@ -130,7 +130,7 @@ def _transposed(walk, layer, shapes, x, *_):
 
 
 def _depthwise(walk, layer, shapes, x, *_):
-    axis = _axis(layer, len(x.shape))
+    axis = channel_axis(layer, len(x.shape))
     given = walk.along(x, axis)
     kept = np.repeat(given, layer.depth_multiplier)
     walk.makes(layer.kernel, given[:, None])
@@ -140,7 +140,7 @@ def _depthwise(walk, layer, shapes, x, *_):
 
 
 def _separable(walk, layer, shapes, x, *_):
-    axis, made = _axis(layer, len(x.shape)), walk.new(layer, layer.filters)
+    axis, made = channel_axis(layer, len(x.shape)), walk.new(layer, layer.filters)
     given = walk.along(x, axis)
     walk.makes(layer.depthwise_kernel, given[:, None])
     walk.reads(layer.pointwise_kernel, np.repeat(given, layer.depth_multiplier)[:, None], Flow(given, given.shape))
@@ -150,7 +150,7 @@ def _separable(walk, layer, shapes, x, *_):
 
 def _einsum(walk, layer, shapes, x, *_):
     """Channels are new unless the kernel only scales: has no letter that the input or the output lacks."""
-    given, kernel, output = _letters(layer, len(x.shape), len(shapes[0]))
+    given, kernel, output = einsum_letters(layer, len(x.shape), len(shapes[0]))
     read = [letter for letter in given if letter in kernel]
     labels = walk.along(x, *map(given.index, read))
     unit, made = read, labels
@@ -171,7 +171,7 @@ def _einsum(walk, layer, shapes, x, *_):
     return [Flow(_placed(made, unit, output), shapes[0], constant)]
 
 
-def _letters(layer, given_rank, output_rank):
+def einsum_letters(layer, given_rank, output_rank):
     """Return the letters of an EinsumDense layer's input, kernel and output, the examples' left out."""
     (given, kernel), output = (side.split(",") for side in layer.equation.replace(" ", "").split("->"))
     given, output = given, output[0]
@@ -340,8 +340,8 @@ def _same(walk, operation, shapes, x, *_):
 
 def _kept(walk, layer, shapes, x, *_):
     """Channels stay on their axis, whatever becomes of the others."""
-    labels = walk.along(x, _axis(layer, len(x.shape)))
-    return [_spread(labels, shapes[0], _axis(layer, len(shapes[0])), x.constant)]
+    labels = walk.along(x, channel_axis(layer, len(x.shape)))
+    return [_spread(labels, shapes[0], channel_axis(layer, len(shapes[0])), x.constant)]
 
 
 def _elementwise(walk, operation, shapes, x, *others):

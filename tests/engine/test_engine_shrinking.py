@@ -268,6 +268,22 @@ def test_a_smaller_network_is_one_of_plain_keras(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("kind, needs", [("tf_saved_model", "tensorflow"), ("onnx", "tf2onnx")])
+def test_a_smaller_network_is_exported_as_keras_offers(kind, needs, tmp_path):
+    pytest.importorskip(needs)
+    if backend.NAME != "tensorflow":
+        pytest.skip("what is exported is that of TensorFlow")
+    smaller = shrunk(drawn(residual()), [0, 3, 9])
+    x = examples(smaller)[0]
+    smaller.export(tmp_path / "exported", format=kind, verbose=False)
+    if kind == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "exported")
+        (found,) = session.run(None, {session.get_inputs()[0].name: x})
+    else:
+        found = layers.TFSMLayer(tmp_path / "exported", call_endpoint="serve")(x)
+    np.testing.assert_allclose(found, outputs(smaller, [x])[0], atol=1e-5)
+
+
 # What is refused
 
 
