@@ -151,7 +151,7 @@ def test_frozen_layers_and_statistics_are_taken_over():
 
 def attending(**options):
     x = keras.Input((5, 6))
-    attended = layers.MultiHeadAttention(3, 2, value_dim=3, name="many", **options)(x, x, use_causal_mask=True)
+    attended = layers.MultiHeadAttention(3, 2, name="many", **options)(x, x, use_causal_mask=True)
     grouped = layers.GroupQueryAttention(2, 6, 3, name="grouped")(layers.LayerNormalization()(attended), x)
     return drawn(keras.Model(x, layers.Dense(2)(layers.Concatenate()([attended, grouped]))))
 
