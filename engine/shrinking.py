@@ -317,9 +317,10 @@ class _Smaller:
         return self._made[id(old)]
 
     def _copied(self, old):
+        config = self._config(old)
         try:
-            return type(old).from_config(self._config(old))
-        except (TypeError, NotImplementedError) as error:
+            return type(old).from_config(config)
+        except (TypeError, ValueError) as error:
             raise _uncut(old, f"which cannot be made anew from its settings: {structure.said(error)}") from error
 
     def _only(self, operation, shapes):
@@ -333,7 +334,10 @@ class _Smaller:
     # Settings
 
     def _config(self, old):
-        config = old.get_config()
+        try:
+            config = old.get_config()
+        except NotImplementedError as error:
+            raise _uncut(old, f"which does not say its settings: {structure.said(error)}") from error
         for setting, (weight, axis) in _LENGTHS.get(units.kind_among(old, _LENGTHS), {}).items():
             config[setting] = len(self._kept[id(attrgetter(weight)(old))][axis])
         if isinstance(old, layers.Bidirectional):

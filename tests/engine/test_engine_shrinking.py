@@ -302,6 +302,21 @@ def gated():
     return keras.Model(x, layers.Dense(1)(layers.Multiply()([y, layers.Softmax(name="gate")(y)])))
 
 
+class Unsaid(layers.Layer):
+    def __init__(self, *factors):
+        super().__init__()
+        self.factors = factors
+
+    def call(self, x):
+        return self.factors[0] * x
+
+
+def beside(unknown):
+    """A network in which a layer without weights, of which nothing is known, comes before all that is."""
+    x = keras.Input((3,))
+    return keras.Model(x, layers.Dense(1)(layers.Dense(2)(unknown(x))))
+
+
 def two_ways():
     return sequential((3, 3), layers.Bidirectional(layers.GRU(2), name="both"), layers.Dense(1))
 
@@ -320,6 +335,8 @@ def dense():
         (normalised, "weight", [1], "some of '.*a/kernel' are below 0.5.*level 'channel'"),
         (residual, "channel", [2, 3, 4], "all that 'inner/kernel' is made of"),
         (two_ways, "channel", [0], "'.*both', a Bidirectional, of which different numbers of units"),
+        (lambda: beside(layers.Lambda(lambda x: 2 * x)), "channel", [0], "a Lambda, which cannot be made anew"),
+        (lambda: beside(Unsaid(2)), "channel", [0], "a Unsaid, which does not say its settings"),
         (lambda: sequential((3,), Gated(name="mine"), layers.Dense(1)), "weight", [0], "received '.*mine', a Gated"),
     ],
 )  # fmt: skip
