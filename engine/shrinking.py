@@ -266,12 +266,14 @@ class _Smaller:
         return smaller
 
     def _take_over(self, old, new):
-        pairs = list(zip(old.weights, new.weights, strict=True))
-        values = [backend.copied(v)[np.ix_(*self._kept[id(v)])] for v, _ in pairs]
-        if any(v.name != w.name or x.shape != tuple(w.shape) for (v, w), x in zip(pairs, values, strict=True)):
-            raise _uncut(old, f"which made weights of other shapes than the {[x.shape for x in values]} that are left")
-        for (_, w), value in zip(pairs, values, strict=True):
-            w.assign(value)
+        values = [backend.copied(v)[np.ix_(*self._kept[id(v)])] for v in old.weights]
+        left = [(v.name, value.shape) for v, value in zip(old.weights, values, strict=True)]
+        if left != [(v.name, tuple(v.shape)) for v in new.weights]:
+            raise _uncut(old, f"which, made anew, has other weights than the {left} that are left")
+        for v, value in zip(new.weights, values, strict=True):
+            v.assign(value)
+        if isinstance(new, layers.Normalization):
+            new.finalize_state()  # computes what it goes by from its weights
 
     def _model(self, model, shapes):
         shapes = iter(shapes)

@@ -146,6 +146,15 @@ def test_frozen_layers_and_statistics_are_taken_over():
     assert not smaller.get_layer("a").trainable and lengths(smaller)["a"] == 3 and lengths(smaller)["b"] == 2
 
 
+def test_what_was_adapted_to_data_is_taken_over():
+    normalization = layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(3, 5, (50, 3)).astype("float32"))
+    model = sequential((3,), normalization, layers.Dense(4, "relu"), layers.Dense(2))
+    for v in model.trainable_variables:
+        v.assign(ops.abs(v) + 1)
+    shrunk(model, [1, 2])
+
+
 # Heads
 
 
