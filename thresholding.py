@@ -17,6 +17,8 @@ Scopes, within what ranks are compared:
 - `model:lamp`, `model:owl`: all weights; how much of each layer falls is decided by another rule, of `ALLOCATIONS`.
 
 `output` and `N:M` are for weights that stand alone.
+
+Channels and heads may be cut out of the network instead: `shrink`.
 """
 
 import itertools
@@ -27,6 +29,9 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import checks, draws, structure
+from engine.costs import latency as latency
+from engine.costs import sizes as sizes
+from engine.shrinking import shrink as shrink
 
 REDUCTIONS = {"mean": np.add, "sum": np.add, "minimum": np.minimum, "maximum": np.maximum}
 SCOPES = ("layer", "model")
@@ -342,7 +347,7 @@ def replacements(weights, fill="zero", seed=0, initial=None, model=None):
     Example:
         >>> import keras, numpy as np, thresholding
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, use_bias=False)])
-        >>> weights = [np.array([[0.1], [-0.4], [0.9], [-1.0]])]
+        >>> weights = [np.array([[0.1], [0.4], [0.9], [-1.0]])]
         >>> thresholding.replacements(weights, "rounded:2", model=model)[0].ravel().tolist()
         [0.0, 0.0, 1.0, -1.0]
     """

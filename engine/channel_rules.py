@@ -67,7 +67,7 @@ def rule(operation):
 # What rules are made of
 
 
-def _axis(layer, rank):
+def channel_axis(layer, rank):
     """Return where the channels lie in a tensor of `rank` axes, that of the examples left out."""
     return 0 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
@@ -85,9 +85,11 @@ def _compact(labels, shape, constant):
     return Flow(labels, shape, constant)
 
 
-def _constant(operation, function, *others):
-    """Return what a function makes of a channel that is zero, as a flow's `constant`."""
-    value = backend.to_numpy(function(ops.zeros((1, 2)), *others))
+def _constant(walk, labels, operation, function, *others):
+    """Return what a function makes of a channel that is zero, as a flow's `constant`; a softmax changes others too."""
+    value, beside = (backend.to_numpy(function(ops.convert_to_tensor([[0.0, x]]), *others)) for x in (0, 1))
+    if value.shape == (1, 2) and value[0, 0] != beside[0, 0]:
+        walk.differ(labels, name(operation))
     return set() if value.shape == (1, 2) and not value.any() else {name(operation)}
 
 
@@ -104,51 +106,51 @@ def _dense(walk, layer, shapes, x, *_):
     made = walk.new(layer, layer.units)
     walk.reads(layer.kernel, walk.along(x, -1)[:, None], x)
     _makes(walk, layer, made)
-    return [_spread(made, shapes[0], -1, _constant(layer, layer.activation))]
+    return [_spread(made, shapes[0], -1, _constant(walk, made, layer, layer.activation))]
 
 
 def _convolution(walk, layer, shapes, x, *_):
-    axis, made = _axis(layer, len(x.shape)), walk.new(layer, layer.filters)
+    axis, made = channel_axis(layer, len(x.shape)), walk.new(layer, layer.filters)
     given = walk.along(x, axis)[:, None]
     if layer.groups > 1:  # each filter reads the channels of its group, and the groups have to stay of one size
         given = np.repeat(given.reshape(layer.groups, -1), layer.filters // layer.groups, axis=0).T
         walk.differ([*given.ravel(), *made], name(layer))
     walk.reads(layer.kernel, given, x)
     _makes(walk, layer, made)
-    return [_spread(made, shapes[0], axis, _constant(layer, layer.activation))]
+    return [_spread(made, shapes[0], axis, _constant(walk, made, layer, layer.activation))]
 
 
 def _transposed(walk, layer, shapes, x, *_):
-    axis, made = _axis(layer, len(x.shape)), walk.new(layer, layer.filters)
+    axis, made = channel_axis(layer, len(x.shape)), walk.new(layer, layer.filters)
     walk.reads(layer.kernel, walk.along(x, axis), x)
     walk.makes(layer.kernel, made[:, None])
     if layer.bias is not None:
         walk.makes(layer.bias, made)
-    return [_spread(made, shapes[0], axis, _constant(layer, layer.activation))]
+    return [_spread(made, shapes[0], axis, _constant(walk, made, layer, layer.activation))]
 
 
 def _depthwise(walk, layer, shapes, x, *_):
-    axis = _axis(layer, len(x.shape))
+    axis = channel_axis(layer, len(x.shape))
     given = walk.along(x, axis)
     kept = np.repeat(given, layer.depth_multiplier)
     walk.makes(layer.kernel, given[:, None])
     if layer.bias is not None:
         walk.makes(layer.bias, kept)
-    return [_spread(kept, shapes[0], axis, _constant(layer, layer.activation))]
+    return [_spread(kept, shapes[0], axis, _constant(walk, kept, layer, layer.activation))]
 
 
 def _separable(walk, layer, shapes, x, *_):
-    axis, made = _axis(layer, len(x.shape)), walk.new(layer, layer.filters)
+    axis, made = channel_axis(layer, len(x.shape)), walk.new(layer, layer.filters)
     given = walk.along(x, axis)
     walk.makes(layer.depthwise_kernel, given[:, None])
     walk.reads(layer.pointwise_kernel, np.repeat(given, layer.depth_multiplier)[:, None], Flow(given, given.shape))
     _makes(walk, layer, made, layer.pointwise_kernel)
-    return [_spread(made, shapes[0], axis, _constant(layer, layer.activation))]
+    return [_spread(made, shapes[0], axis, _constant(walk, made, layer, layer.activation))]
 
 
 def _einsum(walk, layer, shapes, x, *_):
     """Channels are new unless the kernel only scales: has no letter that the input or the output lacks."""
-    given, kernel, output = _letters(layer, len(x.shape), len(shapes[0]))
+    given, kernel, output = einsum_letters(layer, len(x.shape), len(shapes[0]))
     read = [letter for letter in given if letter in kernel]
     labels = walk.along(x, *map(given.index, read))
     unit, made = read, labels
@@ -158,7 +160,7 @@ def _einsum(walk, layer, shapes, x, *_):
         lengths = [layer.kernel.shape[kernel.index(letter)] for letter in unit]
         made = walk.new(layer, int(np.prod(lengths))).reshape(lengths)
     walk.makes(layer.kernel, _placed(made, unit, kernel))
-    constant = _constant(layer, layer.activation)
+    constant = _constant(walk, made, layer, layer.activation)
     if layer.bias is not None:
         letters = output[min(map(output.index, layer.bias_axes)) :]
         if set(unit) <= set(layer.bias_axes):
@@ -169,7 +171,7 @@ def _einsum(walk, layer, shapes, x, *_):
     return [Flow(_placed(made, unit, output), shapes[0], constant)]
 
 
-def _letters(layer, given_rank, output_rank):
+def einsum_letters(layer, given_rank, output_rank):
     """Return the letters of an EinsumDense layer's input, kernel and output, the examples' left out."""
     (given, kernel), output = (side.split(",") for side in layer.equation.replace(" ", "").split("->"))
     given, output = given, output[0]
@@ -262,7 +264,7 @@ def _cell(walk, cell, given, constant):
     if units.kind_among(cell, units.CELLS) is None:
         raise Unknown(f"of {type(cell).__name__}")
     made = walk.new(cell, getattr(cell, "units", None) or cell.filters)
-    after = _constant(cell, cell.activation)
+    after = _constant(walk, made, cell, cell.activation)
     walk.reads(cell.kernel, given[:, None], Flow(given, given.shape, constant))
     walk.reads(cell.recurrent_kernel, made[:, None], Flow(made, made.shape, after))
     gates = np.tile(made, cell.kernel.shape[-1] // len(made))
@@ -338,14 +340,14 @@ def _same(walk, operation, shapes, x, *_):
 
 def _kept(walk, layer, shapes, x, *_):
     """Channels stay on their axis, whatever becomes of the others."""
-    labels = walk.along(x, _axis(layer, len(x.shape)))
-    return [_spread(labels, shapes[0], _axis(layer, len(shapes[0])), x.constant)]
+    labels = walk.along(x, channel_axis(layer, len(x.shape)))
+    return [_spread(labels, shapes[0], channel_axis(layer, len(shapes[0])), x.constant)]
 
 
 def _elementwise(walk, operation, shapes, x, *others):
     if any(isinstance(value, Flow) for value in (others if isinstance(x, Flow) else [x, *others])):
         raise Unknown("of several tensors")
-    return [Flow(x.labels, shapes[0], x.constant | _constant(operation, operation.call, *others))]
+    return [Flow(x.labels, shapes[0], x.constant | _constant(walk, x.labels, operation, operation.call, *others))]
 
 
 def _shifted(walk, layer, shapes, x, *_):

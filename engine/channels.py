@@ -20,6 +20,22 @@ from engine import channel_rules, structure
 from engine.channel_rules import FIXED, Flow, Unknown
 
 
+class Call(NamedTuple):
+    """A call of a layer, model or operation.
+
+    Attributes:
+        operation: keras.Operation.
+        arguments: dict from the names of its arguments to what was given, with a Flow for each tensor.
+        made: list of Flow, its outputs.
+        inside: list of Call: those of a model's layers, or of what a wrapper wraps.
+    """
+
+    operation: object
+    arguments: dict
+    made: list
+    inside: list
+
+
 class Channels(NamedTuple):
     """The channels of a model, numbered from 0 in the order of the first weights that make them.
 
@@ -32,11 +48,14 @@ class Channels(NamedTuple):
             which a channel whose weights are all zero is something else than a channel that is not there, for it
             changes the others (a LayerNormalization, grouped filters) or is read as a constant (a sigmoid). Where this
             is empty, the network without the channel gives what the network with zeros in its place gives.
+        calls: list of Call, in the order of the graph, whose flows have the channel of each place as their labels;
+            `structure.ABSENT` where that is none that may go.
     """
 
     made: list
     read: list
     differs: list
+    calls: list
 
 
 def follow(model):
@@ -53,16 +72,16 @@ def follow(model):
             to channels; names it and says what to do.
     """
     structure.parts(model)  # says what is wrong with a model that has no weights yet
-    walk = Walk(model.weights)
-    inputs = getattr(model, "inputs", None) or ()
-    outputs = walk.through(model, [channel_rules.fixed(_shape(symbol)) for symbol in inputs])
+    walk, outputs = walked(model)
     for flow in outputs:
         walk.tie(flow.labels, FIXED)
     return walk.result()
 
 
-def _shape(symbol):
-    return tuple(1 if length is None else length for length in symbol.shape[1:])
+def walked(model):
+    """Walk a model's graph: return the Walk, and the flows of the outputs."""
+    walk, inputs = Walk(model.weights), getattr(model, "inputs", None) or ()
+    return walk, walk.through(model, [channel_rules.fixed(walk.shape(symbol)) for symbol in inputs])
 
 
 class Walk:
@@ -70,9 +89,14 @@ class Walk:
 
     Args:
         weights: list of keras.Variable.
+
+    Attributes:
+        calls: list of Call, so far; the labels of their flows are not joined yet.
+        unknown: list of str. Symbols with lengths that are not known, but for that of the examples.
     """
 
     def __init__(self, weights):
+        self.calls, self.unknown = [], []
         self._weights, self._places = weights, {id(v): place for place, v in enumerate(weights)}
         self._made, self._read = [None] * len(weights), [None] * len(weights)
         self._ties, self._differs, self._new, self._count = [], [], {}, FIXED + 1
@@ -124,6 +148,11 @@ class Walk:
 
     # The graph
 
+    def shape(self, symbol):
+        """Return the shape of a symbol without the examples, 1 for lengths that are not known."""
+        self.unknown += [symbol.name] if None in symbol.shape[1:] else []
+        return tuple(1 if length is None else length for length in symbol.shape[1:])
+
     def through(self, model, flows):
         """Follow flows through a model or a part of it: list of Flow, its outputs."""
         graph = model
@@ -140,17 +169,24 @@ class Walk:
             for node in graph._nodes_by_depth[depth]:
                 if not node.is_input:
                     args, kwargs = node.arguments.fill_in(found)
-                    made = self.call(node.operation, [_shape(symbol) for symbol in node.outputs], args, kwargs)
+                    made = self.call(node.operation, [self.shape(symbol) for symbol in node.outputs], args, kwargs)
                     found |= {id(symbol): flow for symbol, flow in zip(node.outputs, made, strict=True)}
         return [found[id(symbol)] for symbol in graph._outputs]
 
     def call(self, operation, shapes, args, kwargs):
         """Follow flows through a call of a layer or operation: list of Flow, one for each of `shapes`."""
+        before, self.calls = self.calls, []
         given = [value for value in keras.tree.flatten([args, kwargs]) if isinstance(value, Flow)]
         if isinstance(operation, keras.Model):
-            return self.through(operation, given)
-        bound = inspect.signature(operation.call).bind(*args, **kwargs)
-        bound.apply_defaults()
+            arguments, made = {"inputs": given}, self.through(operation, given)
+        else:
+            bound = inspect.signature(operation.call).bind(*args, **kwargs)
+            bound.apply_defaults()
+            arguments, made = bound.arguments, self._by_rule(operation, shapes, given, bound)
+        self.calls = [*before, Call(operation, dict(arguments), made, self.calls)]
+        return made
+
+    def _by_rule(self, operation, shapes, given, bound):
         for argument, value in bound.arguments.items():
             if "mask" in argument and isinstance(value, Flow):
                 self.tie(value.labels, FIXED)
@@ -193,7 +229,7 @@ class Walk:
         made, read = (
             [self._of_weight(*pair, number) for pair in enumerate(known)] for known in (self._made, self._read)
         )
-        return Channels(made, read, [tuple(names) for names in differs])
+        return Channels(made, read, [tuple(names) for names in differs], _numbered(self.calls, number))
 
     def _of_weight(self, place, labels, number):
         shape = self._weights[place].shape
@@ -206,6 +242,18 @@ class Walk:
                     f"Expected weights of which it is known what they do to channels, received {variable.path!r}, "
                     "which is none that its kind of layer has. Use the level 'unit' or 'weight'."
                 )
+
+
+def _numbered(calls, number):
+    """Put the numbers of channels in place of the labels of calls."""
+
+    def own(value):
+        return Flow(number[value.labels], value.shape, value.constant) if isinstance(value, Flow) else value
+
+    return [
+        Call(operation, keras.tree.map_structure(own, arguments), list(map(own, made)), _numbered(inside, number))
+        for operation, arguments, made, inside in calls
+    ]
 
 
 def _fits(flow, shape):

@@ -180,14 +180,18 @@ def calling(model):
     try:
         yield
     except (TypeError, ValueError) as error:
-        text = re.sub(r"\x1b\[[0-9]*m", "", str(error))
-        lines = re.sub(r"\[\[.*\]\]", "...", text, flags=re.DOTALL).splitlines()  # the numbers of an array
-        lines = [line.strip(" .-") for line in lines if line and not line.startswith("Exception encountered")]
-        said = "; ".join(lines[:3])[:300] or type(error).__name__
         raise ValueError(
             f"Expected a model that can be called with some of the examples, received {model.name!r}, whose call "
-            f"failed: {said}. Give the inputs that model(x) takes, of any number of examples."
+            f"failed: {said(error)}. Give the inputs that model(x) takes, of any number of examples."
         ) from error
+
+
+def said(error):
+    """Return what an error of Keras says, in a sentence."""
+    text = re.sub(r"\x1b\[[0-9]*m", "", str(error))
+    lines = re.sub(r"\[\[.*\]\]", "...", text, flags=re.DOTALL).splitlines()  # the numbers of an array
+    lines = [line.strip(" .-") for line in lines if line and not line.startswith("Exception encountered")]
+    return "; ".join(lines[:3])[:300] or type(error).__name__
 
 
 def adds_losses(model, x=None, training=False):

@@ -216,6 +216,14 @@ def test_where_a_zero_is_not_what_is_gone(behind, said):
     assert found == [[] if said is None else [said]] * 2
 
 
+@pytest.mark.parametrize("gate", [lambda y: layers.Softmax(name="gate")(y), layers.Dense(2, "softmax", name="gate")])
+def test_a_softmax_that_multiplies_changes_the_channels_beside(gate):
+    x = keras.Input((3,))
+    y = layers.Dense(2)(x)
+    model = keras.Model(x, layers.Dense(1)(layers.Multiply()([y, gate(y)])))
+    assert channels.follow(model).differs == [("gate",)] * 2
+
+
 def test_grouped_filters_cannot_be_taken_out_alone():
     model = sequential((4, 4, 1), layers.Conv2D(4, 1), layers.Conv2D(4, 1, groups=2, name="two"), layers.Flatten(),
                        layers.Dense(1))  # fmt: skip

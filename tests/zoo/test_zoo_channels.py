@@ -1,4 +1,4 @@
-"""Channels of networks of every make: what reads one that is zero reads zeros, or the network is refused."""
+"""Channels of networks of every make: what reads one that is zero reads zeros, or is cut out, or refused."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ import zoo
 import zoo_layers
 import zoo_models
 
+import thresholding
 from engine import backend, channels
 
 FOLLOWED = {
@@ -14,6 +15,9 @@ FOLLOWED = {
     "cross_attention", "grouped_query_attention", "nested_models", "separable_convolutions", "siamese",
     "stacked_recurrent", "transposed_convolutions",
 }  # fmt: skip
+
+UNEVEN = {"bidirectional_with_mask", "grouped_query_attention"}
+"""Networks with a layer that Keras has of equal lengths alone: as many units each way, as many outputs as queries."""
 
 
 @pytest.mark.parametrize("entry", zoo.of(zoo_layers) + zoo.of(zoo_models))
@@ -36,3 +40,15 @@ def test_channels_are_right_or_refused(entry):
             given.append([backend.to_numpy(out) for out in keras.tree.flatten(model(entry.x, training=False))])
         for without, both in zip(*given, strict=True):
             np.testing.assert_allclose(without.astype("float32"), both.astype("float32"), atol=1e-5)
+    if entry.name in FOLLOWED and clean:
+        for v, value in zip(model.weights, kept, strict=True):
+            v.assign(value)
+        made = dict(zip(map(id, model.weights), found.made, strict=True))
+        ranks = [np.where(made[id(v)] == channel, 0, np.inf) for v in model.trainable_variables]
+        if entry.name in UNEVEN:
+            with pytest.raises(ValueError, match="Expected layers and operations that can be made smaller"):
+                thresholding.shrink(model, ranks, 0.5)
+            return
+        smaller = thresholding.shrink(model, ranks, 0.5)
+        for without, out in zip(given[0], keras.tree.flatten(smaller(entry.x, training=False)), strict=True):
+            np.testing.assert_allclose(backend.to_numpy(out), without, atol=1e-5)
