@@ -131,7 +131,7 @@ def beside_backpack(given):
             mine = ours()
             ask(extension)
             if measure in EQUAL:
-                with np.load(f"{folder}/given.npz") as theirs:
+                with np.load(f"{folder}/given.npz", allow_pickle=False) as theirs:
                     for a, b in zip(mine, theirs.values(), strict=True):
                         np.testing.assert_allclose(a, like_keras(b, a.shape) / count, rtol=1e-3, atol=1e-3 * a.max())
             for _ in range(given.rounds):

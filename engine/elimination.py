@@ -175,7 +175,7 @@ def _summed(one_batch, data):
 
 def _compared(counts, before, after):
     """Return the sums over a batch of (change, squared change) of the losses of examples: (2,)."""
-    change = after - before
+    change = ops.cast(after, "float32") - before
     return ops.stack([ops.sum(counts * change), ops.sum(counts * ops.square(change))])
 
 
@@ -193,7 +193,8 @@ def _path(model, objective):
 
             def one_batch(batch):
                 x, y, counts = batch
-                return ops.sum(counts * objective(structure.outputs(model, weights, others, x), y))
+                of_examples = objective(structure.outputs(model, weights, others, x), y)
+                return ops.sum(counts * ops.cast(of_examples, "float32"))
 
             return _summed(one_batch, (x, y, counts))
 
@@ -219,7 +220,7 @@ def _of_any_weights(model, objective):
         def losses(gone, x, y):
             return objective(structure.outputs(model, _weights(gone, trainable, new, ids), others, x), y)
 
-        before = ops.map(lambda batch: losses(gone, *batch), (x, y))
+        before = ops.cast(ops.map(lambda batch: losses(gone, *batch), (x, y)), "float32")
 
         def one_group(each):
             wanted, group = each
@@ -263,7 +264,7 @@ def _of_units(model, objective, use, following):
                 return outputs, given, seen
 
             outputs, given, seen = run(weights, {})
-            before, kept = objective(outputs, y), seen[0]
+            before, kept = ops.cast(objective(outputs, y), "float32"), seen[0]
             gives = run(replaced, {})[2][0]
             if following is not None:
                 difference = run(weights, {0: gives})[1][1] - given[1]  # (examples, units)

@@ -14,15 +14,29 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
-@pytest.fixture(autouse=True)
-def without_xla(request, monkeypatch):
-    """Compile without XLA on TensorFlow, unless a test is marked `xla`: small models take a third of the time then.
+@pytest.fixture(autouse=True, scope="module")
+def without_xla(request):
+    """Compile without XLA on TensorFlow, unless a test or its file is marked `xla`: small models take a third of it.
 
-    JAX, which has nothing else, shows what only XLA does.
+    JAX, which has nothing else, shows what only XLA does. Files that compare with other processes, which compile as a
+    user's run is, are marked.
     """
-    loaded = "engine.structure" in sys.modules and sys.modules["engine.backend"].NAME == "tensorflow"
-    if loaded and "xla" not in request.keywords:
-        monkeypatch.setattr(sys.modules["engine.structure"], "xla", lambda model: False)
+    with pytest.MonkeyPatch.context() as patch:
+        structure = sys.modules.get("engine.structure")
+        on_tensorflow = structure and sys.modules["engine.backend"].NAME == "tensorflow"
+        if on_tensorflow and not request.node.get_closest_marker("xla"):
+            of_runs = structure.xla
+            patch.setattr(structure, "xla", lambda model: False)
+            yield of_runs
+        else:
+            yield None
+
+
+@pytest.fixture(autouse=True)
+def with_xla(request, without_xla, monkeypatch):
+    """Compile a test that is marked `xla` as a user's run is."""
+    if without_xla and request.node.get_closest_marker("xla"):
+        monkeypatch.setattr(sys.modules["engine.structure"], "xla", without_xla)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -17,7 +17,7 @@ from experiments import given, threshold_grid
 from experiments.workers import worker
 
 # Keras saves variables of TensorFlow by an interface that NumPy is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+pytestmark = [pytest.mark.filterwarnings("ignore:__array__ implementation"), pytest.mark.xla]
 MEASURES = ["magnitude", "fisher_empirical", "wanda"]
 
 

@@ -18,7 +18,7 @@ from engine import structure, training
 from experiments import threshold_grid
 from experiments.storage import locks
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.xla]
 ROOT = pathlib.Path(__file__).parents[2]
 ALL_EPOCHS = [(seed, epoch) for seed in (0, 1) for epoch in (1, 2, 3)]
 

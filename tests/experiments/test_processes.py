@@ -18,6 +18,8 @@ from experiments.storage.store import Store
 from experiments.workers import processes, start
 from experiments.workers.desk import Desk
 
+pytestmark = pytest.mark.xla
+
 
 def kill_one(folder, killed):
     """Kill the first process that has rows of its own."""
