@@ -8,11 +8,10 @@ import re
 from typing import NamedTuple
 
 import importance
-from consolidation import ElasticWeightConsolidation, Stability, find
+from consolidation import PENALTIES, ElasticWeightConsolidation, Stability, find
 from engine import backend, checks, training, wrapper
 from experiments.settings import a_measure
 
-PENALTIES = ("plain", "stabilized", "decoupled")
 METER = [f"ewc_{name}" for name in Stability._fields]
 
 
@@ -21,7 +20,7 @@ class Protection(NamedTuple):
 
     Attributes:
         measure: str. A measure, or "none" or "joint".
-        penalty: str. "plain", "stabilized", "decoupled" or "none".
+        penalty: str. "plain", "stabilized", "decoupled", "clamped" or "none".
         strength: float.
     """
 
@@ -85,13 +84,12 @@ def hold(optimizer, penalty, **options):
 
     Args:
         optimizer: keras.optimizers.Optimizer.
-        penalty: str. "plain", "stabilized", "decoupled", or "none": the optimizer as it is.
+        penalty: str. "plain", "stabilized", "decoupled", "clamped", or "none": the optimizer as it is.
         **options: see `consolidation.ElasticWeightConsolidation`.
     """
     if penalty == "none":
         return optimizer
-    kind = {} if penalty == "plain" else {penalty: True}
-    return ElasticWeightConsolidation(optimizer, 0.0, **kind, **options)
+    return ElasticWeightConsolidation(optimizer, 0.0, penalty, **options)
 
 
 class Learner:

@@ -38,7 +38,7 @@ class SequentialSettings(Settings):
         sequence: str. A file in `tasks/sequences/`.
         model: str. A name among the models of the sequence's first task, or "custom-<hash>" for one of the user's.
         measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits").
-        penalties: tuple of str. Among "plain", "stabilized" and "decoupled".
+        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped".
         strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
         ends: bool. Whether to run the two ends too: strength 0 (measure "none") and all tasks at once ("joint").
         epochs: int. For each task.

@@ -133,7 +133,8 @@ OF_ALL = {
     "learning_rate": POSITIVE, "seeds": listed(whole(0)),
 }  # fmt: skip
 PROTECTED = {
-    "penalties": listed(among(["plain", "stabilized", "decoupled"])), "strengths": listed(POSITIVE, 1, float),
+    "penalties": listed(among(["plain", "stabilized", "decoupled", "clamped"])),
+    "strengths": listed(POSITIVE, 1, float),
 }  # fmt: skip
 STUDIES = {
     GridSettings: (
