@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import importance
 from consolidation import PENALTIES, ElasticWeightConsolidation, Stability, find
-from engine import backend, checks, training, wrapper
+from engine import backend, checks, heads, training, wrapper
 from experiments.settings import a_measure
 
 METER = [f"ewc_{name}" for name in Stability._fields]
@@ -108,7 +108,7 @@ class Learner:
         self._penalty = find(optimizer)
         self._tracked = next((o for o in wrapper.unwrapped(optimizer) if isinstance(o, importance.Tracked)), None)
         training.compile_model(model, optimizer, loss, xla=xla)
-        self._start = training.values(optimizer.variables)
+        self._start, self._head = training.values(optimizer.variables), None
 
     def begin(self, weights, strength, importances=None, carried=None):
         """Begin a run: put weights into the model, and the optimizer back to its start.
@@ -169,6 +169,16 @@ class Learner:
     def protect(self, importances):
         """Hold the weights where they are, each as much as its importance says."""
         self._penalty.consolidate(importances)
+
+    def seen(self, y):
+        """Return what a measure looks at for examples with these labels: the model, the labels and the loss.
+
+        Where a task is told, these are its own: the model without the outputs of the others.
+        """
+        if not isinstance(self.loss, heads.ActiveCrossentropy):
+            return self.model, y, self.loss
+        self._head = self._head or heads.ActiveHead(self.model, self.loss)
+        return self._head.of(y)
 
     def finite(self):
         """Say whether no weight is infinite or NaN."""

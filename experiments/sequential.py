@@ -27,6 +27,15 @@ COLUMNS = [
 
 
 PROTOCOLS = ("honest", "published")
+FORGOTTEN = 0.05
+"""A mean accuracy on earlier tasks up to which one speaks of everything being forgotten."""
+_FORGOTTEN = (
+    "All tasks but the last are forgotten ({protection}: mean accuracy on them {mean:.2f}). That is to be expected "
+    "here, and no fault of the measure: the tasks have different labels, and nothing says which task an image is from "
+    "(class-incremental learning), so whatever the penalty keeps, training on the new labels alone makes the network "
+    'answer with these. Try options={{"scenario": "task"}}, in which the task is told, or "domain"; class-incremental '
+    'learning needs earlier examples (replay), whose upper end is the measure "joint".'
+)
 _NOT_COMPILED = {"seeds", "measures", "penalties", "strengths", "ends", "epochs", "replicas"}
 
 
@@ -56,7 +65,7 @@ class SequentialSettings(Settings):
         examples: int or None. Training examples that measures look at; None: all.
         decay: float. See `consolidation.ElasticWeightConsolidation`.
         separate: bool. Likewise.
-        options: dict. Options of the sequence.
+        options: dict. Options of the sequence; of one of label subsets also `scenario`, see `tasks.sequences`.
         seeds: tuple of int. One run each; for the published protocol 0, 1, 2, ..., since what a run gives depends on
             those before it.
         replicas: int. How many runs go side by side, on JAX; see `experiments.replicas`. No part of the name: the runs
@@ -137,7 +146,9 @@ class Sequential(Study):
             model, lambda seed: self.sequence_of(seed).first, sequence=sequence, **settings
         )
         loaded, trial = self.sequence_of(self.settings.seeds[0]), self._build()
-        self._tasks = len(loaded)
+        self._tasks, self._class_incremental = len(loaded), loaded.apart and loaded.scenario == "class"
+        of = "" if loaded.scenario == "class" else f":scenario={loaded.scenario}"
+        self._sequence = self.settings.sequence + of
         first.check_model(trial)
         self.open(out, classes=first.classes, xla=structure.xla(trial), data_sha256=_digests(loaded))
         self._learners, self._placed = {}, {}
@@ -350,8 +361,9 @@ class Sequential(Study):
             x, y, examples = x[-examples:], y[-examples:], None
 
         def score():
-            measure = importance.load(protection.measure)
-            return measure.score(learner.model, x, y, seed=seed, loss=learner.loss, examples=examples)
+            measure, (model, asked, loss) = importance.load(protection.measure), learner.seen(y)
+            optimizer = learner.model.optimizer
+            return measure.score(model, x, asked, seed=seed, loss=loss, examples=examples, optimizer=optimizer)
 
         return unfit.attempt(score, learner.model)
 
@@ -407,14 +419,23 @@ class Sequential(Study):
         """Write the rows of one task learnt: found holds (on_task, validation accuracy, test accuracy, status)."""
         s = self.settings
         about = {
-            "run": s.name, "sequence": s.sequence, "model": s.model, "tasks": self._tasks,
+            "run": s.name, "sequence": self._sequence, "model": s.model, "tasks": self._tasks,
             **protection._asdict(), "seed": seed, "after_task": after, "seconds": round(seconds, 3),
             **meter(stability),
         }  # fmt: skip
+        self._say_if_forgotten(protection, [test for _, _, test, _ in found])
         self.store.complete(
             {**about, "on_task": on, "validation_accuracy": validation, "test_accuracy": test, "status": status}
             for on, validation, test, status in found
         )
+
+    def _say_if_forgotten(self, protection, accuracies):
+        """Say once why a whole run that was protected knows nothing but the last task, where that is to be expected."""
+        *earlier, last = accuracies
+        whole = len(accuracies) == self._tasks > 1 and protection.penalty != "none"
+        if self._class_incremental and whole and np.mean(earlier) <= FORGOTTEN < last:
+            self._class_incremental = False
+            warnings.warn(_FORGOTTEN.format(protection=protection, mean=np.mean(earlier)), stacklevel=2)
 
 
 class _Learner(Learner):
@@ -432,7 +453,7 @@ class _Learner(Learner):
         # The published code lets a trajectory measure see the penalised gradient.
         optimizer = held(track(optimizer)) if settings.protocol == "published" else track(held(optimizer))
         super().__init__(build(), optimizer, loss, settings.batch_size)
-        self.accuracy = evaluation.Accuracy(self.model)
+        self.accuracy = evaluation.Accuracy(self.model, loss=loss)
 
 
 def run(sequence, model=None, out="runs/sequential", watch=None, progress=True, workers=1, gpus=0.0, **settings):
