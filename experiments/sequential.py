@@ -150,7 +150,13 @@ class Sequential(Study):
         of = "" if loaded.scenario == "class" else f":scenario={loaded.scenario}"
         self._sequence = self.settings.sequence + of
         first.check_model(trial)
-        self.open(out, classes=first.classes, xla=structure.xla(trial), data_sha256=_digests(loaded))
+        self.open(
+            out,
+            classes=first.classes,
+            xla=structure.xla(trial),
+            data_sha256=_digests(loaded),
+            examples_per_task=loaded.sizes,
+        )
         self._learners, self._placed = {}, {}
         of_learners = {name: v for name, v in self.settings.as_dict().items() if name not in _NOT_COMPILED}
         self._compiled = shared.identity(

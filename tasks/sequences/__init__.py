@@ -192,6 +192,13 @@ class LoadedSequence:
         return np.flatnonzero(np.isin(getattr(self.bases[stage.task], f"y_{part}"), stage.labels))
 
     @property
+    def sizes(self):
+        """How many training examples each task has: list of int."""
+        rows = (self.rows(index, "train") for index in range(len(self)))
+        bases = (self.bases[stage.task] for stage in self.stages)
+        return [len(base.y_train if kept is None else kept) for base, kept in zip(bases, rows, strict=True)]
+
+    @property
     def first(self):
         """The task in `tasks/` that the first stage is made of, whose models, loss and head serve all: LoadedTask."""
         base = self.bases[self.stages[0].task]
