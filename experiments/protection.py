@@ -19,9 +19,9 @@ class Protection(NamedTuple):
     """What tells one run from another, beside its seed.
 
     Attributes:
-        measure: str. A measure, or "none" or "joint".
+        measure: str. A measure, or "none", "joint" or "replay", which have no penalty.
         penalty: str. "plain", "stabilized", "decoupled", "clamped" or "none".
-        strength: float.
+        strength: float. For replay, how many examples of each class are kept.
     """
 
     measure: str

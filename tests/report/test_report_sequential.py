@@ -82,6 +82,18 @@ def test_reading_while_runs_are_made(tmp_path, frame):
     assert len(found) == len(frame) and set(found["protocol"]) == {"published"}
 
 
+def test_replay_is_no_penalty_and_has_its_own_words(frame):
+    replayed = runs({**GIVEN, ("replay", "none", 20.0): 0.92, ("replay", "none", 50.0): 0.93})
+    best = report.best_strengths(replayed).set_index("measure")
+    assert best.loc["replay", "strength"] == 50 and best.loc["replay", "penalty"] == "none"
+    with_it, without = report.strength_curves(replayed), report.strength_curves(frame)
+    titles = [[axis.get_title() for axis in figure.axes] for figure in (with_it, without)]
+    assert titles[0] == titles[1] and "replay" not in str([t.get_text() for t in with_it.findobj(plt.Text)])
+    assert with_it.axes[0].get_xlim() == without.axes[0].get_xlim()
+    compared = report.compare_best(replayed)
+    assert not {"replay"} & set(compared["better"]) and len(compared) == len(report.compare_best(frame))
+
+
 def test_strengths_of_fishers_in_laplace_units(tmp_path, frame):
     frame[COLUMNS].to_csv(tmp_path / "strange-mlp-1.csv", index=False)
     settings, known = tmp_path / "strange-mlp-1.json", {"settings": {"protocol": "honest"}}

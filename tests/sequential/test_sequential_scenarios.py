@@ -99,3 +99,46 @@ def test_a_scenario_is_an_option_and_the_default_has_no_other_name(tmp_path):
     assert len({name(), name(scenario="task"), name(scenario="domain")}) == 3
     with pytest.raises(ValueError, match="one of 'class', 'domain', 'task', received 'tasks'"):
         run(tmp_path, "tasks")
+
+
+def test_replay_trains_on_what_is_kept_of_each_class(tmp_path, monkeypatch):
+    seen, train = [], sequential.Learner.train
+
+    def watched(learner, x, y, *rest, **options):
+        seen.append((x, y))
+        return train(learner, x, y, *rest, **options)
+
+    monkeypatch.setattr(sequential.Learner, "train", watched)
+    frame = run(tmp_path, "class", measures=[], ends=False, replay=[3, 8], epochs=1)
+    assert set(frame["measure"]) == {"replay"} and set(frame["penalty"]) == {"none"}
+    assert set(frame["strength"]) == {3, 8} and set(frame["status"]) == {"ok"} and len(frame) == 2 * 3
+    tasks = [sequences.load("split_digits", labels_per_task=5)[number] for number in (0, 1)]
+    kept = {}
+    for budget, (first, second) in zip((3, 8), (seen[:2], seen[2:]), strict=True):
+        assert np.array_equal(first[0], tasks[0].x_train) and np.array_equal(first[1], tasks[0].y_train)
+        own = len(tasks[1].y_train)
+        assert np.array_equal(second[0][:own], tasks[1].x_train) and np.array_equal(second[1][:own], tasks[1].y_train)
+        assert np.bincount(second[1][own:]).tolist() == [budget] * 5
+        kept[budget] = {
+            image.tobytes() + bytes([label]) for image, label in zip(*(a[own:] for a in second), strict=True)
+        }
+        there = {image.tobytes() + bytes([label]) for image, label in zip(*first, strict=True)}
+        assert len(kept[budget]) == 5 * budget and kept[budget] <= there
+    assert kept[3] < kept[8]
+
+
+def test_replay_keeps_what_no_protection_forgets_and_joins_the_file(tmp_path):
+    settings = {"measures": [], "labels_per_task": 2, "epochs": 12}
+    alone = run(tmp_path, "class", **settings)
+    frame = run(tmp_path, "class", **settings, replay=[20])
+    assert len(list(tmp_path.glob("*.csv"))) == 1 and len(frame) == len(alone) + 15
+    finals = sequential.summary(frame).set_index("measure")["test_accuracy"]
+    assert finals["none"] + 0.2 < finals["replay"] < finals["joint"] + 0.02
+
+
+@pytest.mark.parametrize("replay, message", [([0], "at least 1, received 0"), ([5, 5], "each once"), (20, r"\[20\]")])
+def test_budgets_that_are_none(tmp_path, replay, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, "class", replay=replay)
+    with pytest.raises(ValueError, match="replicas=1 with replay"):
+        run(tmp_path, "class", replay=[5], replicas=4)
