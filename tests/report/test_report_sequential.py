@@ -90,6 +90,8 @@ def test_replay_is_no_penalty_and_has_its_own_words(frame):
     titles = [[axis.get_title() for axis in figure.axes] for figure in (with_it, without)]
     assert titles[0] == titles[1] and "replay" not in str([t.get_text() for t in with_it.findobj(plt.Text)])
     assert with_it.axes[0].get_xlim() == without.axes[0].get_xlim()
+    matrices = report.accuracy_matrices(replayed)
+    assert any("replay of 50 a class" in text.get_text() for text in matrices.findobj(plt.Text))
     compared = report.compare_best(replayed)
     assert not {"replay"} & set(compared["better"]) and len(compared) == len(report.compare_best(frame))
 
