@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask  # Keras has no public word for an array's own mask
 
-from engine import heads
+from engine import active_outputs
 
 _LABELS = {
     keras.losses.SparseCategoricalCrossentropy: "classes",
@@ -275,7 +275,7 @@ def accuracy(loss, y, outputs):
     """
     kind = _labels(loss)
     if kind == "classes":
-        predicted = ops.cast(ops.argmax(heads.active(loss, outputs, y), axis=-1), "int32")
+        predicted = ops.cast(ops.argmax(active_outputs.active(loss, outputs, y), axis=-1), "int32")
         hit = ops.equal(predicted, ops.cast(_without_last(y, outputs), "int32"))
     elif kind == "one-hot classes":
         hit = ops.equal(ops.argmax(outputs, axis=-1), ops.argmax(y, axis=-1))

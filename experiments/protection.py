@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import importance
 from consolidation import PENALTIES, ElasticWeightConsolidation, Stability, find
-from engine import backend, checks, heads, training, wrapper
+from engine import active_outputs, backend, checks, training, wrapper
 from experiments.settings import a_measure
 
 METER = [f"ewc_{name}" for name in Stability._fields]
@@ -175,9 +175,9 @@ class Learner:
 
         Where a task is told, these are its own: the model without the outputs of the others.
         """
-        if not isinstance(self.loss, heads.ActiveCrossentropy):
+        if not isinstance(self.loss, active_outputs.ActiveCrossentropy):
             return self.model, y, self.loss
-        self._head = self._head or heads.ActiveHead(self.model, self.loss)
+        self._head = self._head or active_outputs.ActiveHead(self.model, self.loss)
         return self._head.of(y)
 
     def finite(self):

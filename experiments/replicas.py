@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from engine import backend, heads, structure, training
+from engine import active_outputs, backend, structure, training
 
 TESTED = 500
 """Examples on which a batch of runs is tested at once."""
@@ -357,7 +357,7 @@ class _Compiled:
             inputs = _ordered(ops.take(x, ops.maximum(rows, 0), axis=0), pixels, self._shape)
             outputs, _ = self._model.stateless_call(trainable, others, inputs, training=False)
             labels = ops.take(y, ops.maximum(rows, 0), axis=0)
-            predicted = ops.argmax(heads.active(self._loss, outputs, labels), axis=-1)
+            predicted = ops.argmax(active_outputs.active(self._loss, outputs, labels), axis=-1)
             hit = ops.equal(ops.cast(predicted, "int32"), labels)
             return ops.sum(ops.cast(ops.logical_and(hit, rows >= 0), "int32"))
 

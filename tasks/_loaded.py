@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from engine import heads, losses, structure
+from engine import active_outputs, losses, structure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,7 +67,7 @@ class LoadedTask:
         if self.classes is None:
             return keras.losses.MeanSquaredError()
         if self.groups is not None:
-            return heads.ActiveCrossentropy(self.groups)
+            return active_outputs.ActiveCrossentropy(self.groups)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     @property

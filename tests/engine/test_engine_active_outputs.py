@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import importance
-from engine import evaluation, heads, losses
+from engine import active_outputs, evaluation, losses
 
 GROUPS = [[0, 3], [4, 1], [2, 5]]
 
@@ -35,7 +35,7 @@ def by_hand(logits, y):
 def test_the_loss_is_over_the_active_outputs():
     rng = np.random.default_rng(0)
     logits, y = 5 * rng.standard_normal((20, 6)).astype("float32"), rng.integers(0, 6, 20)
-    loss = heads.ActiveCrossentropy(GROUPS)
+    loss = active_outputs.ActiveCrossentropy(GROUPS)
     np.testing.assert_allclose(losses.per_example(loss, y, logits), by_hand(logits, y), rtol=1e-4, atol=1e-6)
     assert float(loss(y, logits)) == pytest.approx(by_hand(logits, y).mean(), rel=1e-5)
     other = logits.copy()
@@ -46,7 +46,7 @@ def test_the_loss_is_over_the_active_outputs():
 
 def test_what_is_right_is_so_among_the_active_outputs(network):
     x, y = examples(range(6), 40)
-    outputs, loss = np.asarray(network(x)), heads.ActiveCrossentropy(GROUPS)
+    outputs, loss = np.asarray(network(x)), active_outputs.ActiveCrossentropy(GROUPS)
     groups = [next(group for group in GROUPS if label in group) for label in y]
     right = [group[np.argmax(z[group])] == label for z, group, label in zip(outputs, groups, y, strict=True)]
     np.testing.assert_array_equal(losses.accuracy(loss, y, outputs), right)
@@ -59,8 +59,8 @@ def test_what_is_right_is_so_among_the_active_outputs(network):
 @pytest.mark.parametrize("measure", ["fisher_empirical", "taylor", "snip"])
 def test_measures_see_the_same_loss_either_way(network, group, measure):
     """By the whole head with the masked loss, and by the active head with the plain one."""
-    (x, y), loss = examples(group), heads.ActiveCrossentropy(GROUPS)
-    model, asked, plain = heads.ActiveHead(network, loss).of(y)
+    (x, y), loss = examples(group), active_outputs.ActiveCrossentropy(GROUPS)
+    model, asked, plain = active_outputs.ActiveHead(network, loss).of(y)
     whole = importance.load(measure).score(network, x, y, loss=loss)
     for one, other in zip(whole, importance.load(measure).score(model, x, asked, loss=plain), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
@@ -70,7 +70,7 @@ def test_measures_see_the_same_loss_either_way(network, group, measure):
 
 def test_the_exact_fisher_of_a_task_is_over_its_labels(network):
     """F of a bias of the head is mean p (1 - p), p the probability among the active labels."""
-    head = heads.ActiveHead(network, heads.ActiveCrossentropy(GROUPS))
+    head = active_outputs.ActiveHead(network, active_outputs.ActiveCrossentropy(GROUPS))
     for group in GROUPS:  # one head serves all tasks
         x, y = examples(group)
         model, asked, loss = head.of(y)
@@ -85,21 +85,21 @@ def test_the_exact_fisher_of_a_task_is_over_its_labels(network):
 def test_what_the_whole_head_cannot_say(network):
     x, y = examples(GROUPS[0])
     with pytest.raises(ValueError, match=r"groups of labels, .* received ActiveCrossentropy with groups"):
-        importance.load("fisher").score(network, x, y, loss=heads.ActiveCrossentropy(GROUPS))
+        importance.load("fisher").score(network, x, y, loss=active_outputs.ActiveCrossentropy(GROUPS))
     with pytest.raises(ValueError, match=r"labels of one task, .* received \[0, 1\]"):
-        heads.ActiveHead(network, heads.ActiveCrossentropy(GROUPS)).of(np.array([0, 1]))
+        active_outputs.ActiveHead(network, active_outputs.ActiveCrossentropy(GROUPS)).of(np.array([0, 1]))
 
 
 @pytest.mark.parametrize("groups", [[], [[0, 1], [1, 2]], [[0, 1], [2]]])
 def test_groups_that_are_none(groups):
     with pytest.raises(ValueError, match="groups of labels of one size"):
-        heads.ActiveCrossentropy(groups)
+        active_outputs.ActiveCrossentropy(groups)
 
 
 def test_a_loss_comes_back_from_its_configuration():
-    loss = heads.ActiveCrossentropy(GROUPS, reduction="sum")
+    loss = active_outputs.ActiveCrossentropy(GROUPS, reduction="sum")
     copy = keras.losses.deserialize(keras.losses.serialize(loss))
-    assert isinstance(copy, heads.ActiveCrossentropy) and copy.get_config() == loss.get_config()
+    assert isinstance(copy, active_outputs.ActiveCrossentropy) and copy.get_config() == loss.get_config()
 
 
 def test_doctests():
