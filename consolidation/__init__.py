@@ -1,7 +1,7 @@
 """Protect what matters: training on a new task with a penalty on the weights that earlier tasks need.
 
 ```python
-optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(1e-3), strength=82.0, stabilized=True)
+optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(1e-3), strength=82.0, penalty="stabilized")
 model.compile(optimizer, loss, metrics=["accuracy"])
 model.fit(x_a, y_a)
 optimizer.consolidate(importances)  # a list of arrays like model.trainable_variables
@@ -10,7 +10,7 @@ model.fit(x_b, y_b, callbacks=[StabilityMeter()])
 """
 
 import engine  # noqa: F401, before Keras, whose backend it keeps quiet
-from consolidation._elastic import ElasticWeightConsolidation, Stability, find
+from consolidation._elastic import PENALTIES, ElasticWeightConsolidation, Stability, find
 from consolidation._stability import StabilityMeter
 
-__all__ = ["ElasticWeightConsolidation", "Stability", "StabilityMeter", "find"]
+__all__ = ["PENALTIES", "ElasticWeightConsolidation", "Stability", "StabilityMeter", "find"]

@@ -1,6 +1,7 @@
 """Elastic Weight Consolidation as a Keras optimizer around another one."""
 
 import functools
+import warnings
 from typing import NamedTuple
 
 import keras
@@ -9,7 +10,11 @@ from keras import ops
 
 from engine import backend, checks, wrapper
 
+PENALTIES = ("plain", "stabilized", "decoupled", "clamped")
+"""The kinds of penalty; `ElasticWeightConsolidation` says what each does."""
+
 _STRENGTH = checks.number(0)
+_BOOLEANS = ("stabilized", "decoupled")
 METERED = 10
 """So many steps are metered, then one in so many, which stands for that many: the norms of all gradients are a third of
 a small step's time."""
@@ -46,9 +51,17 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
         plain:       strength Omega (w - w*)
         stabilized:  strength Omega / (1 + rate strength Omega) (w - w*)
+        clamped:     min(strength Omega, bound / rate) (w - w*)
 
     with the learning rate of that very step. With plain gradient descent, a weight whose rate strength Omega is above
-    1 jumps over its anchor, one above 2 moves away from it; the stabilised coefficient keeps every such factor below 1.
+    1 jumps over its anchor, one above 2 moves away from it; the stabilised coefficient keeps every such factor below 1,
+    the clamped one at no more than `bound`.
+
+    What is clamped is the coefficient of a step, with Omega the sum over all tasks; `consolidate`, `penalty` and
+    `stability` keep to Omega itself. Published code often clamps each task's Omega at a constant instead: 1e-4, with
+    strength 1e4 and rate 0.1, is a bound of 0.1 where there is one earlier task. Such a clamp is a stabiliser that the
+    formula of the penalty does not show.
+
     `decoupled` leaves the gradient alone and moves the weights after the wrapped optimizer has, by the implicit step
 
         w <- w - rate strength Omega / (1 + rate strength Omega) (w - w*)
@@ -66,17 +79,20 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         optimizer: keras.optimizers.Optimizer. May be a `Tracked` one; that then sees the penalised gradient. With the
             `Tracked` outside it sees the task's own.
         strength: float, >= 0. Weight of the penalty (lambda). For penalties written without the 1/2, twice theirs.
-        stabilized: bool.
-        decoupled: bool.
+        penalty: str. "plain", "stabilized", "decoupled" or "clamped"; the attribute `kind`.
         decay: float in [0, 1]. What earlier importances are multiplied with at each `consolidate`: below 1, online EWC.
         separate: bool. Whether each task keeps the anchor it was consolidated at; else all importances hold to the
             latest one. The sum of one penalty for each task is, up to a constant, one penalty with the summed
             importances and the mean of the anchors weighted with them, so it takes no more memory.
         name: str or None.
+        bound: float, above 0. What rate strength Omega is at most in a step of the clamped penalty.
+        stabilized, decoupled: bool or None. How `penalty` was given before it was one choice; True still works, with a
+            FutureWarning.
 
     Raises:
-        ValueError: an argument out of its range; both `stabilized` and `decoupled`; a constant learning rate of 0 with
-            either; with `decoupled` a wrapped optimizer that accumulates gradients.
+        ValueError: an argument out of its range; both `stabilized` and `decoupled`, or either with another `penalty`; a
+            constant learning rate of 0 with any penalty but the plain one; with the decoupled one a wrapped optimizer
+            that accumulates gradients.
 
     Example:
         >>> import keras
@@ -92,22 +108,19 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017; decay: Schwarz et al.,
         "Progress & Compress", ICML 2018; stabilised: Kutalev & Lapina, "Stabilizing Elastic Weight Consolidation
         method in practical ML tasks and using weight importances for neural network pruning",
-        https://arxiv.org/abs/2109.10021, 2021.
+        https://arxiv.org/abs/2109.10021, 2021; clamped: the code of EWC-DR, https://arxiv.org/abs/2603.18596, 2026.
     """
 
     def __init__(
-        self, optimizer, strength, stabilized=False, decoupled=False, decay=1.0, separate=False, name=None
+        self, optimizer, strength, penalty="plain", decay=1.0, separate=False, name=None, bound=0.1,
+        stabilized=None, decoupled=None,
     ):  # fmt: skip
-        stabilized, decoupled = checks.flag("stabilized", stabilized), checks.flag("decoupled", decoupled)
+        penalty = _penalty(checks.choice(*PENALTIES)("penalty", penalty), stabilized, decoupled)
+        bound = checks.number(above=0)("bound", bound)
         decay, separate = checks.number(0, 1)("decay", decay), checks.flag("separate", separate)
         strength = _STRENGTH("strength", strength)
         super().__init__(optimizer, name=name)
-        if stabilized and decoupled:
-            raise ValueError(
-                "Expected at most one of stabilized=True and decoupled=True, received both. The decoupled step is "
-                "stable by itself: leave stabilized=False."
-            )
-        self.stabilized, self.decoupled, self.decay, self.separate = stabilized, decoupled, decay, separate
+        self.kind, self.bound, self.decay, self.separate = penalty, bound, decay, separate
         self._check_wrapped()
         self._strength = self.add_variable((), name="strength")
         self.strength = strength
@@ -146,8 +159,8 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         Raises:
             ValueError: importances of another number or other shapes, negative or not finite; without `variables`, a
                 choice between several sets of weights that they fit; weights that the optimizer does not know, because
-                there has been no training or their layers were frozen; a learning rate of 0 with `stabilized` or
-                `decoupled`.
+                there has been no training or their layers were frozen; a learning rate of 0 with any penalty
+                but the plain one.
         """
         self._check_built()
         self._check_wrapped()
@@ -209,7 +222,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         def pulled():
             return self._pull_all([backend.read(weights[n]) for n in some], *held, strength, rates)
 
-        if self.decoupled:
+        if self.kind == "decoupled":
             calls = [backend.read(self.mover(weights[n])._iterations) for n in some]
             super().step(gradients, weights)
             pulls = pulled()
@@ -259,8 +272,11 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         pulls = []
         for weight, importance, anchor, rate in zip(weights, importances, anchors, rates, strict=True):
             coefficient = ops.cast(strength, importance.dtype) * importance
-            if self.stabilized or self.decoupled:
-                coefficient = coefficient / (1 + ops.cast(rate, importance.dtype) * coefficient)
+            rate = ops.cast(rate, importance.dtype)
+            if self.kind in ("stabilized", "decoupled"):
+                coefficient = coefficient / (1 + rate * coefficient)
+            elif self.kind == "clamped":
+                coefficient = ops.minimum(coefficient, self.bound / rate)
             # Nothing is added where there is nothing to hold, whatever has become of the weight.
             pulls.append(ops.where(coefficient > 0, coefficient * (weight - anchor), ops.zeros_like(weight)))
         return pulls
@@ -273,7 +289,9 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             task, pull, left = _norm(gradients), _norm(pulls), ops.ones(())
             clip = wrapper.unwrapped(self)[-1].global_clipnorm
             if clip is not None:
-                passed_on = gradients if self.decoupled else [g + p for g, p in zip(gradients, pulls, strict=True)]
+                passed_on = (
+                    gradients if self.kind == "decoupled" else [g + p for g, p in zip(gradients, pulls, strict=True)]
+                )
                 left = ops.minimum(1.0, clip / ops.maximum(_norm(passed_on), 1e-30))
             return ops.stack([ops.ones(()), task, pull, left]) * ops.where(first, 1.0, float(METERED))
 
@@ -336,14 +354,15 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
     def _check_wrapped(self):
         for mover in wrapper.movers(self):
-            if self.decoupled and mover.gradient_accumulation_steps:
+            if self.kind == "decoupled" and mover.gradient_accumulation_steps:
                 raise ValueError(
-                    "Expected a wrapped optimizer that moves the weights at every step with decoupled=True, received "
-                    f"gradient_accumulation_steps={mover.gradient_accumulation_steps}. Use stabilized=True."
+                    'Expected a wrapped optimizer that moves the weights at every step with penalty="decoupled", '
+                    f"received gradient_accumulation_steps={mover.gradient_accumulation_steps}. Use "
+                    'penalty="stabilized".'
                 )
-            if (self.stabilized or self.decoupled) and not _is_scheduled(mover) and _present(mover.learning_rate) == 0:
+            if self.kind != "plain" and not _is_scheduled(mover) and _present(mover.learning_rate) == 0:
                 raise ValueError(
-                    f"Expected a learning rate above 0 with stabilized or decoupled, whose coefficient contains it; "
+                    f'Expected a learning rate above 0 with penalty="{self.kind}", whose coefficient contains it; '
                     f"received 0.0 from {mover.name!r}. Set optimizer.learning_rate first."
                 )
 
@@ -352,13 +371,48 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         return {
             **super().get_config(),
             "strength": float(backend.copied(self._strength)),
-            **{key: getattr(self, key) for key in ("stabilized", "decoupled", "decay", "separate")},
+            "penalty": self.kind,
+            **{key: getattr(self, key) for key in ("bound", "decay", "separate")},
         }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Build it from a configuration; one of before `penalty` was one choice has two booleans."""
+        config = dict(config)
+        old = [name for name in _BOOLEANS if config.pop(name, False)]
+        return super().from_config({**config, **({"penalty": old[0]} if old else {})}, custom_objects)
 
 
 def find(optimizer):
     """Return the `ElasticWeightConsolidation` among an optimizer and those it wraps, or None."""
     return wrapper.find(optimizer, ElasticWeightConsolidation)
+
+
+def _penalty(penalty, stabilized, decoupled):
+    """Return the kind of penalty, which two booleans may say instead."""
+    given = {
+        name: checks.flag(name, value)
+        for name, value in zip(_BOOLEANS, (stabilized, decoupled), strict=True)
+        if value is not None
+    }
+    said = [name for name, value in given.items() if value]
+    if len(said) == 2:
+        raise ValueError(
+            'Expected at most one of stabilized=True and decoupled=True, received both. Use penalty="decoupled", '
+            "which is stable by itself."
+        )
+    if said and penalty not in ("plain", *said):
+        raise ValueError(
+            f"Expected one penalty, received penalty={penalty!r} and {said[0]}=True. Leave out the latter."
+        )
+    penalty = said[0] if said else penalty
+    if given:
+        warnings.warn(
+            f'{" and ".join(given)} became one choice with the other penalties: write penalty="{penalty}" instead.',
+            FutureWarning,
+            stacklevel=3,
+        )
+    return penalty
 
 
 def _is_scheduled(optimizer):

@@ -50,12 +50,11 @@ class StabilityMeter(keras.callbacks.Callback):
             logs.update({f"ewc_{name}": value for name, value in stability._asdict().items()})
 
     def _warn(self, stability):
-        plain = not (self._optimizer.stabilized or self._optimizer.decoupled)
-        if plain and stability.largest > 2 and not self._warned:
+        if self._optimizer.kind == "plain" and stability.largest > 2 and not self._warned:
             self._warned = True
             warnings.warn(
                 f"rate * strength * importance is above 2 for {stability.above_2:.2%} of the weights (largest "
                 f"{stability.largest:.3g}): with gradient descent the plain penalty drives them away from their "
-                "anchors. Use stabilized=True or decoupled=True, or a smaller strength.",
+                'anchors. Use penalty="stabilized" or "decoupled", or a smaller strength.',
                 stacklevel=2,
             )

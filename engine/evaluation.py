@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from engine import backend, examples, losses, structure, taps
+from engine import active_outputs, backend, examples, losses, structure, taps
 
 _PER_SWEEP, _PER_WEIGHT, _PER_CHANGE = 1e8, 9000, 20
 """What a sweep costs beside computing the first layer anew, in multiply-adds: to begin with, for each weight, and for
@@ -283,10 +283,11 @@ class Accuracy:
     Args:
         model: keras.Model, built. Its variables are read at each call.
         batch_size: int or None. Examples evaluated at once; None: what is fast.
+        loss: keras.losses.Loss or None. Of an `engine.active_outputs.ActiveCrossentropy` only the active outputs count.
     """
 
-    def __init__(self, model, batch_size=None):
-        self._model, self._batch_size = model, batch_size
+    def __init__(self, model, batch_size=None, loss=None):
+        self._model, self._batch_size, self._loss = model, batch_size, loss
         self._function = backend.compiled(self._right, xla=structure.xla(model))
 
     def place(self, x, y):
@@ -312,5 +313,5 @@ class Accuracy:
         return int(sum(self._function(trainable, others, *batch) for batch in batches)) / examples
 
     def _right(self, trainable, others, x, y):
-        outputs = structure.outputs(self._model, trainable, others, x)
+        outputs = active_outputs.active(self._loss, structure.outputs(self._model, trainable, others, x), y)
         return ops.sum(ops.cast(ops.equal(ops.cast(ops.argmax(outputs, axis=-1), "int32"), y), "int32"))

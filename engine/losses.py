@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask  # Keras has no public word for an array's own mask
 
+from engine import active_outputs
+
 _LABELS = {
     keras.losses.SparseCategoricalCrossentropy: "classes",
     keras.losses.CategoricalCrossentropy: "one-hot classes",
@@ -273,7 +275,7 @@ def accuracy(loss, y, outputs):
     """
     kind = _labels(loss)
     if kind == "classes":
-        predicted = ops.cast(ops.argmax(outputs, axis=-1), "int32")
+        predicted = ops.cast(ops.argmax(active_outputs.active(loss, outputs, y), axis=-1), "int32")
         hit = ops.equal(predicted, ops.cast(_without_last(y, outputs), "int32"))
     elif kind == "one-hot classes":
         hit = ops.equal(ops.argmax(outputs, axis=-1), ops.argmax(y, axis=-1))
@@ -313,12 +315,14 @@ def believes(loss):
     options = loss.get_config()
     changed = ["label_smoothing"] if options.get("label_smoothing") else []
     changed += ["ignore_class"] if options.get("ignore_class") is not None else []
+    changed += ["groups"] if options.get("groups") else []
     changed += ["axis"] if kind and options.get("axis", -1) != -1 else []
     if kind is None or changed or isinstance(loss, _FOCAL):
         received = type(loss).__name__ + (f" with {changed[0]}={options[changed[0]]!r}" if changed else "")
         raise ValueError(
-            "Expected a cross-entropy (sparse, categorical or binary) or MeanSquaredError, without label smoothing or "
-            f"ignored classes, of which the model's own distribution of labels is known; received {received}. Use a "
+            "Expected a cross-entropy (sparse, categorical or binary) or MeanSquaredError, without label smoothing, "
+            "ignored classes or groups of labels, of which the model's own distribution of labels is known; received "
+            f"{received}. Use a "
             "measure that takes the true labels, such as 'fisher_empirical'."
         )
     return kind

@@ -27,7 +27,6 @@ from experiments.protection import (
     CHECKS,
     ENDS,
     METER,
-    PENALTIES,
     Learner,
     Protection,
     check_some,
@@ -64,7 +63,7 @@ class FineTuningSettings(Settings):
         new: str. The text that it is fine-tuned on, likewise.
         model: str. "gpt", or a GPT-2 preset of KerasHub, by name or folder.
         measures: tuple of str. Files in `importance/`, with options if wanted; none that watches training.
-        penalties: tuple of str. Among "plain", "stabilized" and "decoupled".
+        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped".
         strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
         scaled: bool. Whether importances are divided by their mean over all weights, so that one grid of strengths
             serves all measures.
@@ -100,7 +99,7 @@ class FineTuningSettings(Settings):
     new: str = "python"
     model: str = "gpt"
     measures: tuple = ()
-    penalties: tuple = PENALTIES
+    penalties: tuple = ("plain", "stabilized", "decoupled")
     strengths: tuple = ()
     scaled: bool = True
     sequence_length: int = 64

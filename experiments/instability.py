@@ -1,4 +1,4 @@
-"""Where the plain penalty explodes, or drowns the task in a clipped gradient, and what the other two do there."""
+"""Where the plain penalty explodes, or drowns the task in a clipped gradient, and what the others do there."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pandas as pd
 
 import importance
 from engine import backend, evaluation, training
-from experiments.protection import PENALTIES, Learner, hold
+from experiments.protection import Learner, hold
 from tasks import sequences
 
 CONDITIONS = ((None, 1.5), (None, 2.5), (1.0, 500.0))
@@ -14,7 +14,8 @@ TESTS = ("first_accuracy", "accuracy")
 
 
 def run(
-    sequence="permuted_digits", measure="fisher_empirical", conditions=CONDITIONS, penalties=PENALTIES, rate=0.2,
+    sequence="permuted_digits", measure="fisher_empirical", conditions=CONDITIONS,
+    penalties=("plain", "stabilized", "decoupled"), rate=0.2,
     epochs=20, batch_size=200, seed=0,
 ):  # fmt: skip
     """Learn a second task by gradient descent, the most important weight held with a given rate * strength * Omega.
@@ -26,7 +27,7 @@ def run(
         measure: str. A file in `importance/` that needs no trajectory.
         conditions: list of (float or None, float). The global norm that gradients are clipped to, None for no clipping,
             and the largest rate * strength * Omega, which decides the strength.
-        penalties: list of str. Among "plain", "stabilized" and "decoupled".
+        penalties: list of str. Among "plain", "stabilized", "decoupled" and "clamped".
         rate: float. The learning rate.
         epochs: int. For each task.
         batch_size: int.

@@ -8,11 +8,10 @@ import re
 from typing import NamedTuple
 
 import importance
-from consolidation import ElasticWeightConsolidation, Stability, find
-from engine import backend, checks, training, wrapper
+from consolidation import PENALTIES, ElasticWeightConsolidation, Stability, find
+from engine import active_outputs, backend, checks, training, wrapper
 from experiments.settings import a_measure
 
-PENALTIES = ("plain", "stabilized", "decoupled")
 METER = [f"ewc_{name}" for name in Stability._fields]
 
 
@@ -20,9 +19,9 @@ class Protection(NamedTuple):
     """What tells one run from another, beside its seed.
 
     Attributes:
-        measure: str. A measure, or "none" or "joint".
-        penalty: str. "plain", "stabilized", "decoupled" or "none".
-        strength: float.
+        measure: str. A measure, or "none", "joint" or "replay", which have no penalty.
+        penalty: str. "plain", "stabilized", "decoupled", "clamped" or "none".
+        strength: float. For replay, how many examples of each class are kept.
     """
 
     measure: str
@@ -85,13 +84,12 @@ def hold(optimizer, penalty, **options):
 
     Args:
         optimizer: keras.optimizers.Optimizer.
-        penalty: str. "plain", "stabilized", "decoupled", or "none": the optimizer as it is.
+        penalty: str. "plain", "stabilized", "decoupled", "clamped", or "none": the optimizer as it is.
         **options: see `consolidation.ElasticWeightConsolidation`.
     """
     if penalty == "none":
         return optimizer
-    kind = {} if penalty == "plain" else {penalty: True}
-    return ElasticWeightConsolidation(optimizer, 0.0, **kind, **options)
+    return ElasticWeightConsolidation(optimizer, 0.0, penalty, **options)
 
 
 class Learner:
@@ -110,7 +108,7 @@ class Learner:
         self._penalty = find(optimizer)
         self._tracked = next((o for o in wrapper.unwrapped(optimizer) if isinstance(o, importance.Tracked)), None)
         training.compile_model(model, optimizer, loss, xla=xla)
-        self._start = training.values(optimizer.variables)
+        self._start, self._head = training.values(optimizer.variables), None
 
     def begin(self, weights, strength, importances=None, carried=None):
         """Begin a run: put weights into the model, and the optimizer back to its start.
@@ -171,6 +169,16 @@ class Learner:
     def protect(self, importances):
         """Hold the weights where they are, each as much as its importance says."""
         self._penalty.consolidate(importances)
+
+    def seen(self, y):
+        """Return what a measure looks at for examples with these labels: the model, the labels and the loss.
+
+        Where a task is told, these are its own: the model without the outputs of the others.
+        """
+        if not isinstance(self.loss, active_outputs.ActiveCrossentropy):
+            return self.model, y, self.loss
+        self._head = self._head or active_outputs.ActiveHead(self.model, self.loss)
+        return self._head.of(y)
 
     def finite(self):
         """Say whether no weight is infinite or NaN."""

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from engine import backend, structure, training
+from engine import active_outputs, backend, structure, training
 
 TESTED = 500
 """Examples on which a batch of runs is tested at once."""
@@ -145,7 +145,7 @@ class _Plan:
         sequence = runs.sequence_of(seed)
         s, self.shape = runs.settings, sequence.first.input_shape
         of_base = {
-            (task, part): pool.places(getattr(base, f"x_{part}"), getattr(base, f"y_{part}"))
+            (task, part): pool.places(getattr(base, f"x_{part}"), sequence.asked(getattr(base, f"y_{part}")))
             for task, base in sequence.bases.items()
             for part in ("train", *runs.tested)
         }
@@ -319,7 +319,7 @@ class _Compiled:
     """The compiled functions of one learner, for batches of any size."""
 
     def __init__(self, learner):
-        self._model, self._shape = learner.model, learner.model.input_shape[1:]
+        self._model, self._loss, self._shape = learner.model, learner.loss, learner.model.input_shape[1:]
         self.train = backend.compiled(self._train)
         self.right = backend.compiled(self._right)
 
@@ -356,7 +356,9 @@ class _Compiled:
             (trainable, others), rows, pixels = arguments
             inputs = _ordered(ops.take(x, ops.maximum(rows, 0), axis=0), pixels, self._shape)
             outputs, _ = self._model.stateless_call(trainable, others, inputs, training=False)
-            hit = ops.equal(ops.cast(ops.argmax(outputs, axis=-1), "int32"), ops.take(y, ops.maximum(rows, 0), axis=0))
+            labels = ops.take(y, ops.maximum(rows, 0), axis=0)
+            predicted = ops.argmax(active_outputs.active(self._loss, outputs, labels), axis=-1)
+            hit = ops.equal(ops.cast(predicted, "int32"), labels)
             return ops.sum(ops.cast(ops.logical_and(hit, rows >= 0), "int32"))
 
         return backend.vectorised(one, (weights, rows, pixels))

@@ -2,7 +2,8 @@
 
 For each measure x penalty x strength x seed the sequence is trained; after every task, one row for each task seen so
 far says how well it is still known. Two ends stand beside them: no protection (measure "none", strength 0), and all
-tasks at once (measure "joint").
+tasks at once (measure "joint"); and where asked for, replay of some earlier examples (measure "replay", whose strength
+is how many of each class).
 """
 
 import dataclasses
@@ -27,7 +28,16 @@ COLUMNS = [
 
 
 PROTOCOLS = ("honest", "published")
-_NOT_COMPILED = {"seeds", "measures", "penalties", "strengths", "ends", "epochs", "replicas"}
+FORGOTTEN = 0.05
+"""A mean accuracy on earlier tasks up to which one speaks of everything being forgotten."""
+_FORGOTTEN = (
+    "All tasks but the last are forgotten ({protection}: mean accuracy on them {mean:.2f}). That is to be expected "
+    "here, and no fault of the measure: the tasks have different labels, and nothing says which task an image is from "
+    "(class-incremental learning), so whatever the penalty keeps, training on the new labels alone makes the network "
+    'answer with these. Try options={{"scenario": "task"}}, in which the task is told, or "domain"; class-incremental '
+    "learning needs earlier examples: replay=[20] keeps so many of each class."
+)
+_NOT_COMPILED = {"seeds", "measures", "penalties", "strengths", "ends", "replay", "epochs", "replicas"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +48,12 @@ class SequentialSettings(Settings):
         sequence: str. A file in `tasks/sequences/`.
         model: str. A name among the models of the sequence's first task, or "custom-<hash>" for one of the user's.
         measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits").
-        penalties: tuple of str. Among "plain", "stabilized" and "decoupled".
+        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped".
         strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
         ends: bool. Whether to run the two ends too: strength 0 (measure "none") and all tasks at once ("joint").
+        replay: tuple of int, above 0. Budgets: how many examples of each class of each earlier task are kept, drawn
+            from its training data, a larger budget with those of a smaller one among them. Each later task is trained
+            on its own examples and these, mixed, without a penalty; an epoch has as many steps more.
         epochs: int. For each task.
         batch_size: int.
         optimizer: str. A Keras optimizer's name.
@@ -56,7 +69,7 @@ class SequentialSettings(Settings):
         examples: int or None. Training examples that measures look at; None: all.
         decay: float. See `consolidation.ElasticWeightConsolidation`.
         separate: bool. Likewise.
-        options: dict. Options of the sequence.
+        options: dict. Options of the sequence; of one of label subsets also `scenario`, see `tasks.sequences`.
         seeds: tuple of int. One run each; for the published protocol 0, 1, 2, ..., since what a run gives depends on
             those before it.
         replicas: int. How many runs go side by side, on JAX; see `experiments.replicas`. No part of the name: the runs
@@ -67,9 +80,10 @@ class SequentialSettings(Settings):
         penalty, which it writes without the 1/2, are half of those here; those for the stabilised one are the same.
     """
 
-    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "ends", "replicas"})
+    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "ends", "replay", "replicas"})
     NAMED_BY = ("sequence", "model")
     CHECKS = Settings.CHECKS | CHECKS | {"protocol": checks.choice(*PROTOCOLS), "decay": checks.number(0, 1)}
+    CHECKS |= {"replay": checks.several(checks.whole(), least=0)}
 
     sequence: str
     model: str
@@ -89,12 +103,18 @@ class SequentialSettings(Settings):
     options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
     replicas: int = 1
+    replay: tuple = ()
 
     def __post_init__(self):
         super().__post_init__()
         put = object.__setattr__
         check_names("sequence", (self.sequence,), sequences.names())
-        check_some(self, needed=not self.ends)
+        check_some(self, needed=not self.ends and not self.replay)
+        if self.replay and self.replicas > 1:
+            raise ValueError(
+                f"Expected replicas=1 with replay, whose tasks grow by what is kept; received {self.replicas}. Ask for "
+                "replay in a call of its own: its rows join the same file."
+            )
         put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
         if self.protocol == "published" and list(self.seeds) != list(range(len(self.seeds))):
             raise ValueError(
@@ -137,9 +157,17 @@ class Sequential(Study):
             model, lambda seed: self.sequence_of(seed).first, sequence=sequence, **settings
         )
         loaded, trial = self.sequence_of(self.settings.seeds[0]), self._build()
-        self._tasks = len(loaded)
+        self._tasks, self._class_incremental = len(loaded), loaded.apart and loaded.scenario == "class"
+        of = "" if loaded.scenario == "class" else f":scenario={loaded.scenario}"
+        self._sequence = self.settings.sequence + of
         first.check_model(trial)
-        self.open(out, classes=first.classes, xla=structure.xla(trial), data_sha256=_digests(loaded))
+        self.open(
+            out,
+            classes=first.classes,
+            xla=structure.xla(trial),
+            data_sha256=_digests(loaded),
+            examples_per_task=loaded.sizes,
+        )
         self._learners, self._placed = {}, {}
         of_learners = {name: v for name, v in self.settings.as_dict().items() if name not in _NOT_COMPILED}
         self._compiled = shared.identity(
@@ -155,7 +183,7 @@ class Sequential(Study):
         with the first measure.
         """
         rows = self.store.frame()
-        rows = rows[(rows["on_task"] == 1) & (rows["status"] == "ok") & ~rows["measure"].isin(["none", "joint"])]
+        rows = rows[(rows["on_task"] == 1) & (rows["status"] == "ok") & (rows["penalty"] != "none")]
         if len(rows):
             return float(rows.groupby(RUN)["seconds"].sum().median())
         s, sequence = self.settings, self.sequence_of(self.settings.seeds[0])
@@ -183,7 +211,7 @@ class Sequential(Study):
 
     def do(self, missing):
         """Do the runs that are missing of a trial."""
-        failed = self.unfit({protection.measure for (protection, _), _ in missing} - {"none", "joint"})
+        failed = self.unfit({p.measure for (p, _), _ in missing if p.penalty != "none"})
         runs = []
         for (protection, seed), _ in missing:
             if protection.measure in failed:
@@ -218,7 +246,8 @@ class Sequential(Study):
     def _pairs(self):
         """List the (protection, seed) that were asked for, in the order in which they are to be run."""
         s = self.settings
-        asked = [*(ENDS if s.ends else ()), *protections(s)]
+        replays = [Protection("replay", "none", float(budget)) for budget in s.replay]
+        asked = [*(ENDS if s.ends else ()), *replays, *protections(s)]
         if self.carries:
             return [(protection, seed) for protection in asked for seed in s.seeds]
         return [(protection, seed) for seed in s.seeds for protection in asked]  # a seed's data are read once
@@ -317,25 +346,36 @@ class Sequential(Study):
         for number in range(reached + 1, len(sequence) + 1):
             started = time.perf_counter()
             with self.timed("data"):
-                x, y = sequence.examples(number - 1, "train")
+                x, y = self._trained_on(sequence, protection, seed, number)
             epochs = range((number - 1) * s.epochs + 1, number * s.epochs + 1)
             with self.timed("training"):
                 learner.train(x, y, epochs, seed)
             if not learner.finite():
                 self.give_up(protection, seed, number)
                 return
-            if number < len(sequence) and protection.measure != "none":
+            if number < len(sequence) and protection.penalty != "none":
                 with self.timed("scoring"):
                     scores, why = self.scores(learner, protection, x, y, seed)
             self._record(learner, sequence, protection, seed, number, time.perf_counter() - started)
             if number < len(sequence):
-                if protection.measure != "none":
+                if protection.penalty != "none":
                     if why or not training.finite(scores):
                         self.give_up(protection, seed, number, "importances", why)
                         return
                     learner.protect(scores)
                 kept.save(number, learner.state())
         kept.clear()
+
+    def _trained_on(self, sequence, protection, seed, number):
+        """Return the examples that a task is trained on: its own and, with replay, those kept of earlier ones."""
+        parts = [sequence.examples(number - 1, "train")]
+        for earlier in range(number - 1) if protection.measure == "replay" else ():
+            _, y = sequence.examples(earlier, "train")
+            random = draws.generator(seed, "replay", earlier)
+            of_classes = [random.permutation(np.flatnonzero(y == label)) for label in np.unique(y)]
+            kept = np.concatenate([rows[: int(protection.strength)] for rows in of_classes])
+            parts.append(sequence.examples(earlier, "train", kept))
+        return tuple(np.concatenate(arrays) if len(arrays) > 1 else arrays[0] for arrays in zip(*parts, strict=True))
 
     def _written(self, protection, seed):
         """Return the last task but the final one up to which all rows of a run are there."""
@@ -350,8 +390,9 @@ class Sequential(Study):
             x, y, examples = x[-examples:], y[-examples:], None
 
         def score():
-            measure = importance.load(protection.measure)
-            return measure.score(learner.model, x, y, seed=seed, loss=learner.loss, examples=examples)
+            measure, (model, asked, loss) = importance.load(protection.measure), learner.seen(y)
+            optimizer = learner.model.optimizer
+            return measure.score(model, x, asked, seed=seed, loss=loss, examples=examples, optimizer=optimizer)
 
         return unfit.attempt(score, learner.model)
 
@@ -407,14 +448,23 @@ class Sequential(Study):
         """Write the rows of one task learnt: found holds (on_task, validation accuracy, test accuracy, status)."""
         s = self.settings
         about = {
-            "run": s.name, "sequence": s.sequence, "model": s.model, "tasks": self._tasks,
+            "run": s.name, "sequence": self._sequence, "model": s.model, "tasks": self._tasks,
             **protection._asdict(), "seed": seed, "after_task": after, "seconds": round(seconds, 3),
             **meter(stability),
         }  # fmt: skip
+        self._say_if_forgotten(protection, [test for _, _, test, _ in found])
         self.store.complete(
             {**about, "on_task": on, "validation_accuracy": validation, "test_accuracy": test, "status": status}
             for on, validation, test, status in found
         )
+
+    def _say_if_forgotten(self, protection, accuracies):
+        """Say once why a whole run that was protected knows nothing but the last task, where that is to be expected."""
+        *earlier, last = accuracies
+        whole = len(accuracies) == self._tasks > 1 and protection.penalty != "none"
+        if self._class_incremental and whole and np.mean(earlier) <= FORGOTTEN < last:
+            self._class_incremental = False
+            warnings.warn(_FORGOTTEN.format(protection=protection, mean=np.mean(earlier)), stacklevel=2)
 
 
 class _Learner(Learner):
@@ -432,7 +482,7 @@ class _Learner(Learner):
         # The published code lets a trajectory measure see the penalised gradient.
         optimizer = held(track(optimizer)) if settings.protocol == "published" else track(held(optimizer))
         super().__init__(build(), optimizer, loss, settings.batch_size)
-        self.accuracy = evaluation.Accuracy(self.model)
+        self.accuracy = evaluation.Accuracy(self.model, loss=loss)
 
 
 def run(sequence, model=None, out="runs/sequential", watch=None, progress=True, workers=1, gpus=0.0, **settings):

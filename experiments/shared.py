@@ -38,7 +38,7 @@ def identity(model, loss, optimizer, **said):
             parts[-1]["config"].pop("name")  # which counts how many there were
     except (NotImplementedError, TypeError, ValueError):
         return None
-    if not all(str(module).partition(".")[0] == "keras" for module in _modules(parts)):
+    if not all(str(module).partition(".")[0] in ("keras", "engine") for module in _modules(parts)):
         return None
     return json.dumps([*parts, said, keras.config.floatx(), backend.scope()], sort_keys=True, default=str)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from engine import losses, structure
+from engine import active_outputs, losses, structure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,6 +24,8 @@ class LoadedTask:
         builders: dict from a model's name to the function that builds it; see `Task`.
         digest: str. sha256 of all that the task has read, before labels were chosen and examples held out: the same for
             every seed. Data that were exchanged or changed have another.
+        groups: tuple of tuple of int, or None. Labels that stand together: of an example's outputs only those of its
+            label's group count, in the loss and in what is right. None: all count.
     """
 
     name: str
@@ -37,6 +39,7 @@ class LoadedTask:
     labels: tuple | None
     builders: dict
     digest: str
+    groups: tuple | None = None
 
     def __repr__(self):
         parts = [f"{len(self.x_train)} training, {len(self.x_validation)} validation, {len(self.x_test)} test examples"]
@@ -63,6 +66,8 @@ class LoadedTask:
         """A new `keras.losses.Loss`, the mean over examples: cross-entropy of logits in nats, or squared error."""
         if self.classes is None:
             return keras.losses.MeanSquaredError()
+        if self.groups is not None:
+            return active_outputs.ActiveCrossentropy(self.groups)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     @property
@@ -74,7 +79,7 @@ class LoadedTask:
         """
         if self.classes is None:
             return float(np.mean((self.y_validation - self.y_train.mean()) ** 2))
-        return math.log(self.classes)
+        return math.log(self.classes if self.groups is None else len(self.groups[0]))
 
     def build_model(self, name=None):
         """Build one of the task's models, not compiled, with new weights.

@@ -9,6 +9,7 @@ PENALTIES = {
     "plain": {"color": INK["vermillion"], "linestyle": DASHES["solid"], "marker": "o"},
     "stabilized": {"color": INK["blue"], "linestyle": DASHES["dashed"], "marker": "s"},
     "decoupled": {"color": INK["green"], "linestyle": DASHES["dotted"], "marker": "^"},
+    "clamped": {"color": INK["purple"], "linestyle": DASHES["dashdot"], "marker": "v"},
 }
 LIMITS = {1: ((0, (4, 2)), "1: jumps over its anchor"), 2: ((0, (1, 1.5)), "2: moves away from its anchor")}
 """Where a weight begins to do what, with plain gradient descent and the plain penalty, and how the line looks."""

@@ -50,7 +50,7 @@ def strength_curves(frame, measures=None, lowest=None, ax=None):
     """
     finals = final_accuracies(frame)
     where = _where(finals)
-    protected = choose(finals[~finals["measure"].isin(ENDS)], {"measure": measures})
+    protected = choose(finals[finals["penalty"] != "none"], {"measure": measures})
     measures = list(measures or sorted(protected["measure"].unique()))
     penalties = [name for name in PENALTIES if name in set(protected["penalty"])]
     if protected.groupby(PROTECTION[:2])["strength"].nunique().max() == 1:
@@ -280,4 +280,6 @@ def _chosen(frame, wanted):
 
 
 def _words(measure, penalty, strength):
-    return ENDS_LOOK[measure]["label"] if measure in ENDS else f"{measure}, {penalty}, λ = {strength:g}"
+    if measure in ENDS:
+        return ENDS_LOOK[measure]["label"]
+    return f"replay of {strength:g} a class" if measure == "replay" else f"{measure}, {penalty}, λ = {strength:g}"

@@ -17,6 +17,8 @@ ROW = ["run", *PROTECTION, "seed", "after_task", "on_task"]
 ACCURACIES = ["validation_accuracy", "test_accuracy"]
 METER = ["ewc_largest", "ewc_percentile", "ewc_above_1", "ewc_above_2", "ewc_penalty_ratio", "ewc_task_left"]
 COLUMNS = [*WHERE[:3], "tasks", *ROW[1:], *ACCURACIES, *METER, "seconds", "status"]
+FISHERS = ("fisher", "fisher_sampled", "fisher_empirical", "fisher_argmax")
+"""Measures that are means over examples of squared gradients of their log-likelihood, in whatever way labels come."""
 ENDS = ("none", "joint")
 """The "measures" of runs without protection, and of runs on all tasks at once."""
 
@@ -29,22 +31,27 @@ def read_sequential(paths):
             something else are left out with a warning.
 
     Returns:
-        DataFrame. One row for each run, task learnt and task tested, as they were written, and `protocol`: what the
-        `.json` beside the file says, or "unknown".
+        DataFrame. One row for each run, task learnt and task tested, as they were written, and what the `.json` beside
+        the file says: `protocol`, or "unknown"; `old_per_new`, how many training examples an earlier task has for each
+        of a later one, a mean over all such pairs, NaN in files of before that was written.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a file is empty or lacks columns; rows contradict each other.
     """
     found = tables(paths, COLUMNS, "runs of sequential learning")
-    frame = pd.concat([table.assign(protocol=_protocol(file)) for file, table in found], ignore_index=True)
+    frame = pd.concat([table.assign(**_about(file)) for file, table in found], ignore_index=True)
     return once(frame, ROW, ACCURACIES)
 
 
-def _protocol(file):
+def _about(file):
     settings = settings_of(file)
     known = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    return known.get("settings", {}).get("protocol", "unknown")
+    pairs = [old / new for old, new in itertools.combinations(known.get("examples_per_task", []), 2)]
+    return {
+        "protocol": known.get("settings", {}).get("protocol", "unknown"),
+        "old_per_new": np.mean(pairs) if pairs else np.nan,
+    }
 
 
 def final_accuracies(frame):
@@ -83,7 +90,8 @@ def best_strengths(frame, published=None, search_seeds=()):
             are none, and under the published protocol, all seeds do both, which flatters the strengths a little.
 
     Returns:
-        DataFrame. One row for each run's measure and penalty, the best first: `strength`, `seeds`, the mean
+        DataFrame. One row for each run's measure and penalty, the best first: `strength`, where a Fisher is among the
+        measures of files that say how large the tasks are, `laplace_strength`, `seeds`, the mean
         `test_accuracy` with `_low` and `_high`, its 95 % Student's t interval over seeds; and if something was
         published, `published_strength`, `published_accuracy` and `difference` (ours less theirs).
     """
@@ -101,13 +109,29 @@ def best_strengths(frame, published=None, search_seeds=()):
                 | _summary(accuracies)
             )
         rows += sorted(found, key=lambda row: -np.nan_to_num(row["test_accuracy"]))
-    table = pd.DataFrame(rows)
+    table = _with_laplace(pd.DataFrame(rows), frame)
     if published is None:
         return table
     known = _published(published)[["sequence", "model", "measure", "penalty", "strength", "accuracy"]]
     known = known.rename(columns={"strength": "published_strength", "accuracy": "published_accuracy"})
     table = table.merge(known, how="left", on=["sequence", "model", "measure", "penalty"])
     return table.assign(difference=table["test_accuracy"] - table["published_accuracy"])
+
+
+def _with_laplace(table, frame):
+    """Put beside the strength of a Fisher penalty how many times it is what Laplace's approximation gives.
+
+    It approximates the log posterior of an earlier task with N_old examples by -(N_old / 2) sum F (w - w*)^2, F a mean
+    over examples. Beside the mean loss of N_new examples that is a strength of N_old / N_new, which is 1 in these
+    units. Any other importance has no such unit (NaN).
+    """
+    if table.empty or "old_per_new" not in frame:
+        return table
+    ratios = table["run"].map(frame.groupby("run")["old_per_new"].first())
+    strengths = (table["strength"] / ratios).where(table["measure"].str.partition(":")[0].isin(FISHERS))
+    if strengths.notna().any():
+        table.insert(table.columns.get_loc("strength") + 1, "laplace_strength", strengths)
+    return table
 
 
 def reproduced(frame, published, margin=0.005):

@@ -13,7 +13,7 @@ COLUMNS = [f"ewc_{name}" for name in Stability._fields]
 @pytest.fixture
 def protected(setting):
     """A network that has learnt task 0 and is protected."""
-    model = setting.model(ElasticWeightConsolidation(keras.optimizers.SGD(0.1), 1.0, stabilized=True))
+    model = setting.model(ElasticWeightConsolidation(keras.optimizers.SGD(0.1), 1.0, penalty="stabilized"))
     setting.fit(model, 0, epochs=1)
     model.optimizer.consolidate([np.where(a > 0.9, 15.0, 0.0) for a in setting.importances])
     return model

@@ -64,7 +64,7 @@ def test_the_gradient_is_that_of_the_penalty():
 
 def test_the_stabilized_gradient_is_one_implicit_step_of_gradient_descent():
     weights = variables((3, 2), (2,))
-    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(RATE), 50.0, stabilized=True)
+    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(RATE), 50.0, penalty="stabilized")
     importances, anchors = moved(optimizer, weights)
     before = plain.values(weights)
     gradient = reference.stabilized_gradient(before, 50.0, importances, anchors, RATE)
@@ -75,10 +75,37 @@ def test_the_stabilized_gradient_is_one_implicit_step_of_gradient_descent():
         np.testing.assert_allclose(w, e, rtol=1e-5, atol=1e-6)
 
 
+def test_the_clamped_coefficient_is_the_plain_one_up_to_its_bound():
+    weights = variables((3, 2), (2,))
+    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(RATE), STRENGTH, "clamped", bound=0.1)
+    importances, anchors = moved(optimizer, weights)
+    factors = RATE * STRENGTH * np.concatenate([a.ravel() for a in importances])
+    assert (factors < 0.1).any() and (factors > 0.1).any()  # some are clamped, some are not
+    before = plain.values(weights)
+    expected = reference.clamped_gradient(before, STRENGTH, importances, anchors, RATE, 0.1)
+    optimizer.apply(zero(weights), weights)
+    for w, b, g in zip(plain.values(weights), before, expected, strict=True):
+        np.testing.assert_allclose(w, b - RATE * g, rtol=1e-5, atol=1e-6)
+    assert optimizer.stability().largest == pytest.approx(factors.max(), rel=1e-5)  # of Omega itself
+
+
+def test_what_is_clamped_is_the_sum_over_tasks_and_omega_stays():
+    weight = keras.Variable([1.0])
+    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(0.5), 1.0, "clamped", bound=0.25)
+    optimizer.build([weight])
+    for _ in range(2):
+        optimizer.consolidate([np.array([0.4])])  # each below bound / rate = 0.5, their sum above
+    np.testing.assert_allclose(plain.values(optimizer._importances)[0], [0.8])
+    weight.assign([3.0])
+    optimizer.apply([keras.ops.zeros(1)], [weight])
+    assert float(weight[0]) == pytest.approx(3 - 0.25 * 2)
+    assert optimizer.penalty() == pytest.approx(1 / 2 * 0.8 * (2.5 - 1) ** 2)
+
+
 def test_the_decoupled_step_follows_the_wrapped_optimizers():
     weights = variables((3, 2), (2,))
     alone = [keras.Variable(plain.values([w])[0]) for w in weights]
-    optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(RATE), 50.0, decoupled=True)
+    optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(RATE), 50.0, penalty="decoupled")
     importances, anchors = moved(optimizer, weights)
     for a, w in zip(alone, weights, strict=True):
         a.assign(plain.values([w])[0])
@@ -92,19 +119,20 @@ def test_the_decoupled_step_follows_the_wrapped_optimizers():
         np.testing.assert_allclose(w, e, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["stabilized", "decoupled"])
+@pytest.mark.parametrize("kind", ["stabilized", "decoupled", "clamped"])
 def test_the_coefficient_follows_a_schedule(kind):
     rates = [0.5, 0.05, 0.005]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], rates)
     weight = keras.Variable([1.0])
-    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(schedule), 10.0, **{kind: True})
+    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(schedule), 10.0, kind)
     optimizer.build([weight])
     optimizer.consolidate([np.ones(1)])
     weight.assign([3.0])
     expected = 3.0
     for rate in rates:
         optimizer.apply([keras.ops.zeros(1)], [weight])
-        expected -= rate * 10 / (1 + rate * 10) * (expected - 1)
+        factor = min(rate * 10, 0.1) if kind == "clamped" else rate * 10 / (1 + rate * 10)
+        expected -= factor * (expected - 1)
         assert float(weight[0]) == pytest.approx(expected, rel=1e-5)
 
 
@@ -114,7 +142,7 @@ def test_all_penalties_agree_where_rate_times_strength_times_importance_is_small
     differences = []
     for strength in (1.0, 0.1, 0.01):
         steps = []
-        for options in ({}, {kind: True}):
+        for options in ({}, {"penalty": kind}):
             weights = variables((3, 2), (2,))
             optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(RATE), strength, **options)
             moved(optimizer, weights)
@@ -194,7 +222,7 @@ def test_without_separate_all_importances_hold_to_the_latest_anchor():
     assert optimizer.penalty() == pytest.approx(value, rel=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"stabilized": True}, {"decoupled": True}])
+@pytest.mark.parametrize("options", [{}, *({"penalty": kind} for kind in ("stabilized", "decoupled", "clamped"))])
 def test_separate_is_the_sum_where_anchors_coincide(options):
     found = []
     for separate in (False, True):

@@ -5,13 +5,14 @@ import numpy as np
 import plain
 import pytest
 
+import consolidation
 import importance
 from consolidation import ElasticWeightConsolidation, StabilityMeter, find
 from engine import training, wrapper
 
 IN_KERAS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in its own saving
-PENALTIES = [{}, {"stabilized": True}, {"decoupled": True}]
-EVERY_PENALTY = pytest.mark.parametrize("options", PENALTIES, ids=["plain", "stabilized", "decoupled"])
+PENALTIES = [{"penalty": kind} for kind in consolidation.PENALTIES]
+EVERY_PENALTY = pytest.mark.parametrize("options", PENALTIES, ids=consolidation.PENALTIES)
 
 
 def same(one, other, **tolerance):
@@ -36,11 +37,12 @@ def test_fit_follows_the_penalty_written_out(setting, options, jit_compile):
         stepped = []
         for w, g, omega, anchor in zip(weights, task, setting.importances, anchors, strict=True):
             factor = rate * strength * omega
-            if options.get("decoupled"):
+            if options["penalty"] == "decoupled":
                 w = w - rate * g
                 stepped.append(w - factor / (1 + factor) * (w - anchor))
             else:
-                factor = factor / (1 + factor) if options.get("stabilized") else factor
+                held = {"plain": factor, "stabilized": factor / (1 + factor), "clamped": np.minimum(factor, 0.1)}
+                factor = held[options["penalty"]]
                 stepped.append(w - rate * g - factor * (w - anchor))
         weights = stepped
     same(plain.values(model.trainable_variables), weights, rtol=1e-4, atol=1e-5)
@@ -72,14 +74,32 @@ def test_save_load_and_go_on(setting, options, tmp_path):
 @IN_KERAS
 def test_configuration_round_trip():
     optimizer = ElasticWeightConsolidation(
-        importance.Tracked(keras.optimizers.SGD(0.5)), 2.0, stabilized=True, decay=0.5, separate=True, name="held"
+        importance.Tracked(keras.optimizers.SGD(0.5)), 2.0, "clamped", decay=0.5, separate=True, bound=0.2, name="held"
     )
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert isinstance(copy, ElasticWeightConsolidation) and copy.get_config() == optimizer.get_config()
     copy = ElasticWeightConsolidation.from_config(
-        ElasticWeightConsolidation(keras.optimizers.SGD(0.5), 0.0, decoupled=True).get_config()
+        ElasticWeightConsolidation(keras.optimizers.SGD(0.5), 0.0, "decoupled").get_config()
     )
-    assert copy.decoupled and not copy.stabilized
+    assert copy.kind == "decoupled"
+
+
+@IN_KERAS
+@pytest.mark.parametrize("kind", ["plain", "stabilized", "decoupled"])
+def test_a_file_of_before_the_penalty_was_one_choice(setting, kind, tmp_path, monkeypatch):
+    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(0.1), 2.0, kind)
+    whole = setting.model(optimizer)
+    setting.fit(whole, 0)
+    optimizer.consolidate(setting.importances)
+    config = optimizer.get_config()
+    before = {key: value for key, value in config.items() if key not in ("penalty", "bound")}
+    before |= {"stabilized": kind == "stabilized", "decoupled": kind == "decoupled"}
+    with monkeypatch.context() as patched:
+        patched.setattr(ElasticWeightConsolidation, "get_config", lambda self: before)
+        whole.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")  # without a warning, which would be an error here
+    assert loaded.optimizer.get_config() == config
+    same(training.state(whole, whole.optimizer), training.state(loaded, loaded.optimizer))
 
 
 def test_building_or_compiling_again_forgets_nothing(setting):
@@ -154,8 +174,8 @@ def test_tracked_inside_sees_the_penalised_gradient(setting):
 def test_both_orders_train_alike(setting):
     found = []
     for wrap in (
-        lambda o: importance.Tracked(ElasticWeightConsolidation(o, 3.0, stabilized=True)),
-        lambda o: ElasticWeightConsolidation(importance.Tracked(o), 3.0, stabilized=True),
+        lambda o: importance.Tracked(ElasticWeightConsolidation(o, 3.0, penalty="stabilized")),
+        lambda o: ElasticWeightConsolidation(importance.Tracked(o), 3.0, penalty="stabilized"),
     ):
         optimizer = wrap(keras.optimizers.Adam(0.05))
         model = setting.model(optimizer)
@@ -238,7 +258,7 @@ def test_the_meter_writes_into_the_logs(setting, monkeypatch):
 
 def test_a_schedule_is_metered_at_its_largest_rate(setting):
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
-    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(schedule), 1.0, stabilized=True)
+    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(schedule), 1.0, penalty="stabilized")
     model = setting.model(optimizer)
     optimizer.build(model.trainable_variables)
     optimizer.consolidate(setting.importances)
@@ -253,9 +273,9 @@ def test_the_meter_warns_of_the_plain_penalty_alone(setting):
         model = setting.model(optimizer)
         optimizer.build(model.trainable_variables)
         optimizer.consolidate(setting.importances)
-        if options:
+        if options["penalty"] != "plain":
             setting.fit(model, 0, callbacks=[StabilityMeter()])  # warnings are errors here
         else:
-            with pytest.warns(UserWarning, match="is above 2 for .* Use stabilized=True or decoupled=True") as caught:
+            with pytest.warns(UserWarning, match='is above 2 for .* Use penalty="stabilized" or') as caught:
                 setting.fit(model, 0, epochs=2, callbacks=[StabilityMeter()])
             assert len(caught) == 1

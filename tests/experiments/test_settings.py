@@ -133,7 +133,8 @@ OF_ALL = {
     "learning_rate": POSITIVE, "seeds": listed(whole(0)),
 }  # fmt: skip
 PROTECTED = {
-    "penalties": listed(among(["plain", "stabilized", "decoupled"])), "strengths": listed(POSITIVE, 1, float),
+    "penalties": listed(among(["plain", "stabilized", "decoupled", "clamped"])),
+    "strengths": listed(POSITIVE, 1, float),
 }  # fmt: skip
 STUDIES = {
     GridSettings: (
@@ -162,7 +163,7 @@ STUDIES = {
             **OF_ALL, **PROTECTED, "sequence": among(sequences.names()), "measures": measures(0, NAMES),
             "ends": is_flag, "epochs": whole(1), "protocol": among(["honest", "published"]),
             "examples": none_or(whole(1)), "decay": number(lambda v: 0 <= v <= 1), "separate": is_flag,
-            "options": is_json, "replicas": whole(1),
+            "options": is_json, "replicas": whole(1), "replay": listed(whole(1), 0),
         },
     ),
     FineTuningSettings: (

@@ -95,7 +95,7 @@ def test_fine_tuning_is_a_plain_loop_over_the_same_sequences(small, optimizer):
 
 
 def test_with_next_to_no_strength_a_run_is_unprotected(small):
-    penalties = ["plain", "stabilized", "decoupled"]
+    penalties = ["plain", "stabilized", "decoupled", "clamped"]
     frame = small.run(measures=["magnitude"], penalties=penalties, strengths=[1e-12])
     for penalty in penalties:
         np.testing.assert_allclose(losses(frame, penalty=penalty), losses(frame, penalty="none"), rtol=1e-4)

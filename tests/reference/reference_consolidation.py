@@ -25,6 +25,15 @@ def stabilized_gradient(weights, strength, importances, anchors, rate):
     ]
 
 
+def clamped_gradient(weights, strength, importances, anchors, rate, bound):
+    """Each weight's rate * strength * Omega, Omega that of all tasks, is at most the bound."""
+    found = []
+    for w, omega, mean in zip(weights, importances, anchors, strict=True):
+        held = np.array([min(float(rate * strength * o), bound) / rate for o in omega.ravel()]).reshape(omega.shape)
+        found.append(held * (w - mean))
+    return found
+
+
 def proximal(weights, strength, importances, anchors, rate):
     """The w that minimises |w - weights|^2 / (2 rate) + (strength / 2) * sum Omega (w - w*)^2."""
     return [

@@ -82,6 +82,37 @@ def test_reading_while_runs_are_made(tmp_path, frame):
     assert len(found) == len(frame) and set(found["protocol"]) == {"published"}
 
 
+def test_replay_is_no_penalty_and_has_its_own_words(frame):
+    replayed = runs({**GIVEN, ("replay", "none", 20.0): 0.92, ("replay", "none", 50.0): 0.93})
+    best = report.best_strengths(replayed).set_index("measure")
+    assert best.loc["replay", "strength"] == 50 and best.loc["replay", "penalty"] == "none"
+    with_it, without = report.strength_curves(replayed), report.strength_curves(frame)
+    titles = [[axis.get_title() for axis in figure.axes] for figure in (with_it, without)]
+    assert titles[0] == titles[1] and "replay" not in str([t.get_text() for t in with_it.findobj(plt.Text)])
+    assert with_it.axes[0].get_xlim() == without.axes[0].get_xlim()
+    matrices = report.accuracy_matrices(replayed)
+    assert any("replay of 50 a class" in text.get_text() for text in matrices.findobj(plt.Text))
+    compared = report.compare_best(replayed)
+    assert not {"replay"} & set(compared["better"]) and len(compared) == len(report.compare_best(frame))
+
+
+def test_strengths_of_fishers_in_laplace_units(tmp_path, frame):
+    frame[COLUMNS].to_csv(tmp_path / "strange-mlp-1.csv", index=False)
+    settings, known = tmp_path / "strange-mlp-1.json", {"settings": {"protocol": "honest"}}
+    settings.write_text(json.dumps(known))
+    assert "laplace_strength" not in report.best_strengths(report.read_sequential(tmp_path))  # a file of before
+    settings.write_text(json.dumps({**known, "examples_per_task": [400, 100, 200]}))
+    table = report.best_strengths(report.read_sequential(tmp_path)).set_index(["measure", "penalty"])
+    ratio = (400 / 100 + 400 / 200 + 100 / 200) / 3
+    found = table["laplace_strength"]
+    assert found["fisher", "plain"] == found["fisher", "stabilized"] == pytest.approx(10 / ratio)
+    assert found[[key[0] != "fisher" for key in found.index]].isna().all()
+    assert list(table.columns).index("laplace_strength") == list(table.columns).index("strength") + 1
+    settings.write_text(json.dumps({**known, "examples_per_task": [300] * 3}))
+    table = report.best_strengths(report.read_sequential(tmp_path))
+    assert (table["laplace_strength"] == table["strength"])[table["measure"] == "fisher"].all()
+
+
 def test_best_strengths_by_hand(frame, published):
     table = report.best_strengths(frame, published).set_index(["measure", "penalty"])
     assert table["strength"].to_dict() == {

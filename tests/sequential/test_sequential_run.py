@@ -49,6 +49,7 @@ def test_every_run_has_a_row_for_each_task_seen(tmp_path):
     pd.testing.assert_frame_equal(more[: len(frame)], frame)
     about = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert about["data_sha256"] == {"digits": sequences.load("permuted_digits").first.digest}
+    assert about["examples_per_task"] == [len(sequences.load("permuted_digits", seed=3).first.x_train)] * 2
 
 
 def test_a_run_is_what_a_plain_loop_does(tmp_path):

@@ -17,7 +17,7 @@ PARTS = ("train", "validation", "test")
 def test_names():
     assert sequences.names() == [
         "mnist_fashion_rotations", "permuted_digits", "permuted_mnist", "rotated_digits", "split_cifar10",
-        "split_digits", "split_mnist",
+        "split_digits", "split_fashion", "split_mnist",
     ]  # fmt: skip
     assert "sequences" not in tasks.names()
     with pytest.raises(ValueError, match=r"files in tasks/sequences/ \(mnist_fashion_.*received 'permuted'"):
@@ -99,6 +99,49 @@ def test_split_shares_out_the_labels_and_keeps_their_numbers(labels_per_task):
             assert np.array_equal(getattr(found, f"y_{part}"), y[np.isin(y, wanted)])
             assert np.array_equal(getattr(found, f"x_{part}"), getattr(base, f"x_{part}")[np.isin(y, wanted)])
         assert found.classes == 10
+
+
+@pytest.mark.parametrize("labels_per_task", [2, 5])
+def test_domain_numbers_labels_within_their_task(labels_per_task):
+    sequence = sequences.load("split_digits", labels_per_task=labels_per_task, scenario="domain")
+    plain = sequences.load("split_digits", labels_per_task=labels_per_task)
+    for number in range(len(sequence)):
+        found, task = sequence[number], plain[number]
+        for part in PARTS:
+            assert np.array_equal(getattr(found, f"x_{part}"), getattr(task, f"x_{part}"))
+            assert np.array_equal(getattr(found, f"y_{part}"), getattr(task, f"y_{part}") - labels_per_task * number)
+        assert found.classes == sequence.first.classes == labels_per_task == len(found.labels)
+        found.check_model(sequence.first.build_model())
+    assert sequence.first.chance_loss == pytest.approx(np.log(labels_per_task))
+
+
+def test_domain_goes_by_the_order_in_which_a_task_has_its_labels():
+    stages = [sequences.Stage("digits", labels=labels) for labels in ((7, 2), (0, 9))]
+    sequence = sequences.LoadedSequence("own", stages, {"digits": tasks.load("digits")}, "domain")
+    y = sequence.bases["digits"].y_test
+    assert np.array_equal(sequence[0].y_test, (y[np.isin(y, (7, 2))] == 2).astype(int))
+    assert np.array_equal(sequence[1].y_test, (y[np.isin(y, (0, 9))] == 9).astype(int))
+
+
+def test_task_keeps_labels_and_says_which_outputs_are_active():
+    sequence, plain = sequences.load("split_digits", scenario="task"), sequences.load("split_digits")
+    assert sequence.first.groups == sequence[3].groups == ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
+    assert sequence[3].classes == 10 and np.array_equal(sequence[3].y_test, plain[3].y_test)
+    assert sequence[3].chance_loss == pytest.approx(np.log(2)) and plain[3].groups is None
+    logits = np.zeros((1, 10), "float32")
+    assert float(sequence[3].loss(np.array([6]), logits)) == pytest.approx(np.log(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("scenario", ["domain", "task"])
+def test_scenarios_of_sequences_that_ask_for_the_same_labels(scenario):
+    with pytest.raises(ValueError, match=r"share out the labels of one data set .* received 'permuted_digits'"):
+        sequences.load("permuted_digits", scenario=scenario)
+    base = {"digits": tasks.load("digits")}
+    for labels in (((0, 1), (1, 2)), ((0, 1), (2,))):  # shared, and of two sizes
+        with pytest.raises(ValueError, match="in equal numbers"):
+            sequences.LoadedSequence("own", [sequences.Stage("digits", labels=of) for of in labels], base, scenario)
+    with pytest.raises(ValueError, match="one of 'class', 'domain', 'task', received 'tsak'"):
+        sequences.load("split_digits", scenario="tsak")
 
 
 @pytest.mark.parametrize(

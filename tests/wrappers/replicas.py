@@ -20,7 +20,7 @@ def found_on(replicas):
     importances = [rng.random(shape) for shape in ((5, 4), (12, 3), (3,))]
     found = {}
     for name, strength, options in (
-        ("bare", None, {}), ("strength 0", 0.0, {}), ("plain", 3.0, {}), ("decoupled", 3.0, {"decoupled": True}),
+        ("bare", None, {}), ("strength 0", 0.0, {}), ("plain", 3.0, {}), ("decoupled", 3.0, {"penalty": "decoupled"}),
     ):  # fmt: skip
         with strategy.scope():
             keras.utils.set_random_seed(0)

@@ -74,7 +74,7 @@ def test_scaled_losses_are_unscaled(wrap):
     same(scores(tracked(sgd())), scores(wrap()))
 
 
-@pytest.mark.parametrize("kind", [{}, {"decoupled": True}, {"stabilized": True}])
+@pytest.mark.parametrize("kind", [{}, {"penalty": "decoupled"}, {"penalty": "stabilized"}])
 def test_a_penalty_is_scaled_with_the_loss(kind):
     found = []
     for inner in (sgd(), sgd(loss_scale_factor=64.0), keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=256.0)):
