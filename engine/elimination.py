@@ -277,7 +277,8 @@ def _of_units(model, objective, use, following):
                         values = {0: ops.where(ops.arange(kept.shape[-1]) == unit, gives, kept)}
                     else:
                         column = ops.take(difference, unit, axis=1)
-                        values = {1: seen[1] + column[:, None] * ops.take(row, unit, axis=0)[None]}
+                        heard = ops.cast(ops.take(row, unit, axis=0), column.dtype)
+                        values = {1: seen[1] + column[:, None] * heard[None]}
                     return _compared(counts, before, objective(run(weights, values)[0], y))
 
                 return _unless_skipped(wanted, changed)
