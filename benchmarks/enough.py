@@ -1,6 +1,6 @@
 """Show that evaluated="auto" orders measures as the evaluation of all examples does, and what it saves.
 
-    python -m benchmarks.enough [--task cifar10 --model resnet --networks 8 --epochs 12 --batch-size 64 --out runs]
+    python -m benchmarks.enough [--task cifar10 --model resnet --networks 16 --epochs 12 --batch-size 64 --out runs]
 
 The same networks (trained first, or taken from `--out`) are put through the same grid twice, evaluated on all held-out
 examples and on as many as are enough (`experiments.enough`). Printed are the examples, the seconds of evaluation, the
@@ -22,17 +22,19 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--task", default="cifar10")
     options.add_argument("--model", default="resnet")
-    options.add_argument("--networks", type=int, default=8)
+    options.add_argument("--networks", type=int, default=16)
     options.add_argument("--epochs", type=int, default=12)
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--examples", type=int, default=1000)
     options.add_argument("--levels", default="weight,conv_filter")
+    options.add_argument("--measures", default=",".join(MEASURES))
+    options.add_argument("--thresholds", type=int, default=21)
     options.add_argument("--out", default=None)
     given = options.parse_args()
-    print(f"{timing.machine()}\n{given.networks} networks, {len(MEASURES)} measures, levels {given.levels}\n")
+    print(f"{timing.machine()}\n{given.networks} networks, measures {given.measures}, levels {given.levels}\n")
     asked = {
-        "task": given.task, "model": given.model, "measures": MEASURES, "levels": given.levels.split(","),
-        "epochs": given.epochs, "every": given.epochs, "batch_size": given.batch_size, "examples": given.examples,
+        "task": given.task, "model": given.model, "measures": given.measures.split(","), "levels": given.levels.split(","),
+        "thresholds": given.thresholds,        "epochs": given.epochs, "every": given.epochs, "batch_size": given.batch_size, "examples": given.examples,
         "seeds": range(given.networks),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
