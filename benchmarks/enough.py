@@ -33,8 +33,9 @@ def main():
     given = options.parse_args()
     print(f"{timing.machine()}\n{given.networks} networks, measures {given.measures}, levels {given.levels}\n")
     asked = {
-        "task": given.task, "model": given.model, "measures": given.measures.split(","), "levels": given.levels.split(","),
-        "thresholds": given.thresholds,        "epochs": given.epochs, "every": given.epochs, "batch_size": given.batch_size, "examples": given.examples,
+        "task": given.task, "model": given.model, "measures": given.measures.split(","),
+        "levels": given.levels.split(","), "thresholds": given.thresholds, "epochs": given.epochs,
+        "every": given.epochs, "batch_size": given.batch_size, "examples": given.examples,
         "seeds": range(given.networks),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
