@@ -95,7 +95,8 @@ def performance_profiles(shares, score="area", ax=None):
             look = {**style(measure), "marker": ""}
             axis.plot(line["score_reached"], line["share"], drawstyle="steps-post", label=measure, **look)
         first = part.iloc[0]
-        about = f"{first['tasks']} tasks and architectures, {first['networks']} networks"
+        where = f"{first['tasks']} tasks and architectures, " if first["tasks"] > 1 else ""
+        about = f"{where}{first['networks']} networks"
         axis.set_title("\n".join(filter(None, (title(names, values), about))))
         axis.set_xlabel(score.replace("_", " "))
         axis.set(xlim=(0, 1), ylim=(-0.02, 1.02))
