@@ -241,10 +241,16 @@ def check_end(loss, outputs, end):
 
 
 def are_distributions(outputs):
-    """Say whether all outputs (examples, ..., classes) are probabilities that add up to 1, as logits hardly ever do."""
+    """Say whether all outputs (examples, ..., classes) are probabilities that add up to 1, as logits hardly ever do.
+
+    A sum may be off by a hundredth only where the values are those of half precision, so that the logits of a single
+    example are not taken for probabilities.
+    """
+    outputs = np.asarray(outputs, "float32")
+    halves = not (outputs.view("uint32") & 0x1FFF).any()  # float16 and bfloat16 leave the last 13 bits empty
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = outputs.sum(axis=-1, dtype="float64")
-        return outputs.shape[-1] > 1 and bool((outputs >= 0).all() and (np.abs(sums - 1) < 1e-2).all())
+        off = np.abs(outputs.sum(axis=-1, dtype="float64") - 1)
+        return outputs.shape[-1] > 1 and bool((outputs >= 0).all() and (off < (1e-2 if halves else 1e-4)).all())
 
 
 def from_logits(loss):

@@ -1,6 +1,7 @@
 """A softmax or sigmoid at a network's end is taken off without touching the network; what cannot be is refused."""
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from keras import layers
@@ -92,3 +93,13 @@ class Subclass(keras.Model):
 def test_an_end_that_cannot_be_taken_off_is_refused(model):
     with pytest.raises(ValueError, match="Expected a network that gives logits, or one whose last layer is a softmax"):
         ends.as_logits(model, SPARSE)
+
+
+def test_logits_that_nearly_add_up_to_one_are_no_probabilities():
+    logits = np.array([[0.7577504, 0.1868455, 0.05996726]], "float32")
+    assert not losses.are_distributions(logits)
+    odds = np.exp(4 * np.random.default_rng(0).random((50, 10)))
+    exact = odds / odds.sum(axis=-1, keepdims=True)
+    for dtype in ("float32", "float16", ml_dtypes.bfloat16):
+        assert losses.are_distributions(exact.astype(dtype))
+    assert np.abs(exact.astype(ml_dtypes.bfloat16).astype("float64").sum(axis=-1) - 1).max() > 1e-3
