@@ -270,10 +270,13 @@ def critical_difference(ordering, only=None, ax=None):
             "ordering.sentences; report.placings(ordering) draws the orders."
         )
     names = list(ordering.tests.columns[: ordering.tests.columns.get_loc("blocks")])
-    most = max(row["measures"] for row in drawn)
-    figure, axes = panels(len(drawn), 1, (8.0, len(drawn) * (0.8 + 0.14 * most) + 0.5), ax)
+    figure, axes = panels(len(drawn), 1, (8.0, 3.0 * len(drawn)), ax)
     for axis, row in zip(axes.flat, drawn, strict=True):
         _rank_diagram(axis, ordering, names, row)
+    if ax is None:  # a line for each name and each bar, and so much for a panel's title and numbers
+        heights = [0.8 + 0.17 * abs(np.diff(axis.get_ylim())[0]) for axis in axes.flat]
+        axes[0, 0].get_gridspec().set_height_ratios(heights)
+        figure.set_size_inches(8.0, 0.3 + sum(heights))
     about = "Mean ranks, 1 the best. No two measures that a bar joins with dots are told apart"
     entitle(figure, axes, f"{about} (level {ordering.alpha:g}, adjusted).", ax)
     return figure

@@ -1,5 +1,6 @@
 """Figures of scores, and tables as LaTeX."""
 
+import io
 import itertools
 
 import matplotlib.pyplot as plt
@@ -93,6 +94,16 @@ def test_critical_difference_bars_join_what_is_not_told_apart(make_grid):
     assert axis.get_title() == "mnist, mlp, weight: mean rank over 12 networks"
     colours = {text.get_text().split(" (")[0]: text.get_color() for text in axis.texts}
     assert colours["best"] == report.style("best")["color"]
+
+
+def test_every_name_and_bar_of_the_diagram_has_a_line_of_its_own(make_grid):
+    many = make_grid({f"m{number:02}": 0.2 + 0.008 * number for number in range(34)}, seeds=16, noise=0.02)
+    few = make_grid({f"m{number:02}": 0.2 + 0.05 * number for number in range(4)}, seeds=16, noise=0.02)
+    figure = report.critical_difference(report.order(pd.concat([many, few.assign(level="unit")]), resamples=9))
+    figure.savefig(io.BytesIO())
+    lines = [axis.get_window_extent().height / abs(np.diff(axis.get_ylim())[0]) for axis in figure.axes]
+    height = max(text.get_fontsize() for text in figure.axes[0].texts) / 72 * figure.dpi
+    assert len(lines) == 2 and all(height < line < 5 * height for line in lines)
 
 
 def test_critical_difference_refuses_what_it_cannot_draw(make_grid):
