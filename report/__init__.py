@@ -5,13 +5,14 @@
 `latex` and `Album` write; `power` says beforehand how many networks it takes, `settled` and `settling` how far they
 have come; `posterior` says what is probable, `comparisons` (drawn by `comparison_matrix`) what a pair says by itself,
 `profiles` (`performance_profiles`) how scores are distributed over tasks, and `settled_pairs` draws what is settled;
-`dependence` says whether orders depend on a choice, and `regret` (`plot_regret`) how far measures are from an oracle
-line. `read_agreement`, `agreement_with`, `plot_agreement_with` and `agreement_matrix` are for the agreement of the
-scores themselves; `read_sequential`, `best_strengths`, `reproduced`, `compare_best`, `strength_curves`,
-`accuracy_matrices`, `stability_trace` and `instability` for sequential learning; `read_fine_tuning`,
-`read_importances`, `frontier`, `at_equal_new`, `not_finite`, `importance_by_layer_kind`, `plot_frontiers`,
-`perplexity_over_steps`, `meter_trace` and `importance_spread` for fine-tuning a language model. Nothing here knows how
-a number was measured, only what its column is called.
+`dependence` says whether orders depend on a choice, of which `choices` lists those there are, and `regret`
+(`plot_regret`) how far measures are from an oracle line, of which `oracles_in` lists those there are. `read_agreement`,
+`agreement_with`, `plot_agreement_with` and `agreement_matrix` are for the agreement of the scores themselves;
+`read_sequential`, `best_strengths`, `reproduced`, `compare_best`, `strength_curves`, `accuracy_matrices`,
+`stability_trace` and `instability` for sequential learning; `read_fine_tuning`, `read_importances`, `frontier`,
+`at_equal_new`, `not_finite`, `importance_by_layer_kind`, `plot_frontiers`, `perplexity_over_steps`, `meter_trace` and
+`importance_spread` for fine-tuning a language model. Nothing here knows how a number was measured, only what its column
+is called.
 
 One wing a study (`grid`, `sequential`, `fine_tuning`, `agreement`), none of which imports another, over shared rooms:
 `tables` reads, `statistics` tests, `drawing` draws. Every figure takes rows or finished numbers, and `ax`: one Axes, or
@@ -42,7 +43,7 @@ from report.grid.comparison_figures import (
     settled_pairs,
 )
 from report.grid.curves import curve_means, curves
-from report.grid.dependence import Dependence, dependence
+from report.grid.dependence import Dependence, choices, dependence
 from report.grid.figures import (
     critical_difference,
     epoch_means,
@@ -63,7 +64,7 @@ from report.grid.tables import at_thresholds, table
 from report.panel import Panel
 from report.sequential.figures import accuracy_matrices, instability, stability_trace, strength_curves
 from report.sequential.results import best_strengths, compare_best, read_sequential, reproduced
-from report.tables.columns import last_checkpoint, measures_in, runs
+from report.tables.columns import last_checkpoint, measures_in, oracles_in, runs
 from report.tables.excerpt import Excerpt
 from report.tables.reading import read, read_apart
 
@@ -82,6 +83,7 @@ __all__ = [
     "at_equal_new",
     "at_thresholds",
     "best_strengths",
+    "choices",
     "compare_best",
     "comparison_matrices",
     "comparison_matrix",
@@ -101,6 +103,7 @@ __all__ = [
     "measures_in",
     "meter_trace",
     "not_finite",
+    "oracles_in",
     "order",
     "over_epochs",
     "performance_profiles",

@@ -8,11 +8,13 @@ import pandas as pd
 
 from report.grid.blocks import groups
 from report.grid.ordering import compare_pairs
+from report.grid.scores import scored
 from report.grid.sentences import place
 from report.statistics.intervals import student_t
 from report.statistics.tests import holm, wilcoxon
 from report.statistics.words import count, p_value
 from report.tables.columns import FACETS, parts, words
+from report.tables.networks import TRIAL, by_network
 
 
 class Dependence(NamedTuple):
@@ -87,6 +89,19 @@ def dependence(
         for (_, row), (_, largest) in zip(table.iterrows(), most.iterrows(), strict=True)
     ]
     return Dependence(table, measures, sentences)
+
+
+def choices(frame):
+    """List the axes of `dependence` of which a network has several values.
+
+    Args:
+        frame: DataFrame of `report.read` or of `report.scores`.
+
+    Returns:
+        list of str. Some of "reduction", "scope", "fill" and "calibration".
+    """
+    of_a_network = by_network(scored(frame)).groupby(TRIAL, dropna=False)
+    return [name for name in FACETS[3:] if (of_a_network[name].nunique(dropna=False) > 1).any()]
 
 
 def _apart(found, axis):

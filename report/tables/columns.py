@@ -36,7 +36,7 @@ MISSING |= {"calibration": np.nan}
 """What stands in columns that rows need not have. `anytime`: whether their run was looked at while it grew;
 `calibration`: from which examples scores come, where a run compares several."""
 
-LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "layer"]
+LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "channel", "attention_head", "layer"]
 """From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""
 
 CONTROLS = ["random", "inverse_magnitude"]
@@ -157,6 +157,11 @@ def measures_in(names, frame):
     """Keep the measures among `names` that occur in a frame; all that occur, if none does or `names` is None."""
     there = set(frame["measure"])
     return [name for name in names or () if name in there] or sorted(there)
+
+
+def oracles_in(frame):
+    """List the oracle lines that a frame has rows of, with their options."""
+    return sorted(name for name in frame["measure"].unique() if is_oracle(name))
 
 
 def first_and_controls(measures, most=10):

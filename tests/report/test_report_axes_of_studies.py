@@ -59,6 +59,20 @@ def test_orders_that_agree(make_grid):
         report.dependence(frame, "seed")
 
 
+def test_choices_are_those_of_one_network(two, make_grid):
+    assert report.choices(two) == ["calibration"]
+    frame = pd.concat([make_grid({"a": 0.6}, scope=scope, fill=fill) for scope in "xy" for fill in "zx"])
+    assert report.choices(frame) == ["scope", "fill"]
+    elsewhere = make_grid({"a": 0.6}, task="digits", scope="y")
+    assert report.choices(pd.concat([make_grid({"a": 0.6}, scope="x"), elsewhere])) == []
+
+
+def test_oracles_that_are_there(make_grid):
+    frame = make_grid({"shapley:permutations=3": 0.5, "greedy": 0.8, "obd": 0.6})
+    assert report.oracles_in(frame) == ["greedy", "shapley:permutations=3"]
+    assert report.oracles_in(frame[frame["measure"] == "obd"]) == []
+
+
 def test_calibrations_are_never_averaged(two):
     tests = report.order(two).tests
     assert tests["calibration"].tolist() == ["training:100", "training:1000"] and tests["blocks"].tolist() == [12, 12]
