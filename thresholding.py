@@ -18,7 +18,7 @@ Scopes, within what ranks are compared:
 
 `output` and `N:M` are for weights that stand alone.
 
-Channels and heads may be cut out of the network instead: `shrink`.
+Channels and heads may be cut out of the network instead: `shrink`. `Masked` trains what is left.
 """
 
 import itertools
@@ -31,6 +31,7 @@ import numpy as np
 from engine import checks, draws, structure
 from engine.costs import latency as latency
 from engine.costs import sizes as sizes
+from engine.masking import Masked as Masked
 from engine.shrinking import shrink as shrink
 
 REDUCTIONS = {"mean": np.add, "sum": np.add, "minimum": np.minimum, "maximum": np.maximum}
