@@ -58,7 +58,7 @@ def check_scope(name, value):
         ValueError: it is none.
     """
     blocks = re.fullmatch(r"([1-9][0-9]*):([1-9][0-9]*)", value) if isinstance(value, str) else None
-    if not (value in _FIXED_SCOPES or (blocks and int(blocks[1]) < int(blocks[2]))):
+    if not ((isinstance(value, str) and value in _FIXED_SCOPES) or (blocks and int(blocks[1]) < int(blocks[2]))):
         raise ValueError(
             f"Expected {name} to be one of {', '.join(map(repr, _FIXED_SCOPES))}, or blocks in which N of M weights "
             f"are kept, such as '2:4' (in YAML in quotes), received {value!r}."
