@@ -245,6 +245,7 @@ class Retrainings(Study):
             weights = source.reach(s.epochs, {run.measure for run in runs} - {"none"})
             self.check_rows("weights", weights, seed=seed)
             trained = training.values(training.model_variables(source.model))
+        self._examples = training.placed(*source.scored)
         for evaluator, examples in zip(self._evaluators, (source.evaluated, source.tested), strict=True):
             evaluator.set_examples(*examples)
         self.begun(f"seed {seed}, scoring")
@@ -307,7 +308,7 @@ class Retrainings(Study):
                 why = self._remove(seed, run, removals[epoch], scores if epoch == 0 else None)
             if epoch and not why:
                 with self.timed("training"):
-                    training.train(self._model, *self._source.scored, [s.epochs + epoch], s.batch_size, seed)
+                    training.train(self._model, *self._examples, [s.epochs + epoch], s.batch_size, seed)
             rows.append(
                 {"epoch": epoch, **self._evaluate(run, why), "seconds": round(time.perf_counter() - started, 3)}
             )
