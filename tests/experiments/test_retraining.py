@@ -298,7 +298,9 @@ def test_settings_that_cannot_be(tmp_path, changed, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_measures_of_the_trajectory_without_rounds(tmp_path):
+def test_measures_of_the_trajectory_without_rounds(tmp_path, monkeypatch):
+    recorded = networks.recorded()["synaptic_intelligence"]  # to record for all takes long to compile
+    monkeypatch.setattr(networks, "recorded", lambda: {"synaptic_intelligence": recorded})
     frame = run(tmp_path, measures=["synaptic_intelligence"], protocols=["one_shot", "rewind"], records=True)
     assert set(frame["status"]) == {"ok"} and len(frame) == (1 + 2 * 2) * 3
 
