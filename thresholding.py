@@ -18,7 +18,7 @@ Scopes, within what ranks are compared:
 
 `output` and `N:M` are for weights that stand alone.
 
-Channels and heads may be cut out of the network instead: `shrink`.
+Channels and heads may be cut out of the network instead: `shrink`. `Masked` trains what is left.
 """
 
 import itertools
@@ -31,6 +31,7 @@ import numpy as np
 from engine import checks, draws, structure
 from engine.costs import latency as latency
 from engine.costs import sizes as sizes
+from engine.masking import Masked as Masked
 from engine.shrinking import shrink as shrink
 
 REDUCTIONS = {"mean": np.add, "sum": np.add, "minimum": np.minimum, "maximum": np.maximum}
@@ -57,7 +58,7 @@ def check_scope(name, value):
         ValueError: it is none.
     """
     blocks = re.fullmatch(r"([1-9][0-9]*):([1-9][0-9]*)", value) if isinstance(value, str) else None
-    if not (value in _FIXED_SCOPES or (blocks and int(blocks[1]) < int(blocks[2]))):
+    if not ((isinstance(value, str) and value in _FIXED_SCOPES) or (blocks and int(blocks[1]) < int(blocks[2]))):
         raise ValueError(
             f"Expected {name} to be one of {', '.join(map(repr, _FIXED_SCOPES))}, or blocks in which N of M weights "
             f"are kept, such as '2:4' (in YAML in quotes), received {value!r}."

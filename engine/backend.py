@@ -157,6 +157,14 @@ def dense(gradient):
     return gradient.todense() if is_sparse(gradient) else gradient
 
 
+def zero_where(condition, gradient):
+    """Set a gradient to 0 where a condition on the weight holds; one that comes as rows stays rows."""
+    if NAME == "tensorflow" and isinstance(gradient, tf.IndexedSlices):
+        rows = tf.where(tf.gather(condition, gradient.indices), tf.zeros_like(gradient.values), gradient.values)
+        return tf.IndexedSlices(rows, gradient.indices, gradient.dense_shape)
+    return keras.ops.where(condition, keras.ops.zeros_like(gradient), gradient)
+
+
 def replicas():
     """Return on how many replicas the step is done in which this is called; each has a part of the batch."""
     return tf.distribute.get_strategy().num_replicas_in_sync if _under_a_strategy() else 1

@@ -71,7 +71,7 @@ def train(model, x, y, epochs, batch_size, seed, on_epoch=None):
     Args:
         model: keras.Model, compiled by `compile_model`.
         x: float array (examples, ...).
-        y: array (examples, ...).
+        y: array (examples, ...). Both may be what `placed` gives, which serves several calls.
         epochs: iterable of int, from 1. The epochs to run, such as `range(1, 6)`.
         batch_size: int.
         seed: int.
@@ -89,10 +89,16 @@ def train(model, x, y, epochs, batch_size, seed, on_epoch=None):
     model.optimizer.finalize_variable_values(model.trainable_variables)
 
 
+def placed(x, y):
+    """Put examples on the device, where they are trained on; as they are, if they are more than are kept there."""
+    return (backend.on_device(x), backend.on_device(y)) if x.nbytes <= _AT_ONCE else (x, y)
+
+
 def _placing(x, y):
     """Return a function from the order of an epoch to parts (x, y, order), which are trained on one after another."""
-    if x.nbytes <= _AT_ONCE:
-        x, y = backend.on_device(x), backend.on_device(y)
+    if isinstance(x, np.ndarray):
+        x, y = placed(x, y)
+    if not isinstance(x, np.ndarray):
         return lambda order: [(x, y, order)]
     parts = -(-x.nbytes // _AT_ONCE)
 

@@ -56,6 +56,7 @@ from contextlib import contextmanager
 import keras
 
 import importance
+import tasks
 from engine import backend, checks, structure
 from experiments import unfit
 from experiments.progress import Interrupted, Progress
@@ -66,6 +67,10 @@ from experiments.workers import start
 _NEEDS_A_NAME = (
     "Expected a model that other processes can build too, one that the task knows by name, received {model}, which is "
     'an object of this process. Use workers=1, or workers="join" in each process that makes it.'
+)
+_NEEDS_A_FILE = (
+    "Expected a task that other processes can read too, a file in tasks/, received {task}, which is arrays of this "
+    'process. Use workers=1, or workers="join" in each process that makes it.'
 )
 
 
@@ -279,10 +284,12 @@ class Study:
         """Return what another process needs to make the same study: dict, as JSON knows it.
 
         Raises:
-            ValueError: a model of the user's, which has no name.
+            ValueError: a model of the user's, which has no name, or a task that is arrays of this process.
         """
         if self._own_model:
             raise ValueError(_NEEDS_A_NAME.format(model=self.settings.model))
+        if tasks.is_of_arrays(getattr(self.settings, "task", None)):
+            raise ValueError(_NEEDS_A_FILE.format(task=self.settings.task))
         return {"kind": self.study, "out": str(self.store.folder.absolute()), "settings": self.settings.as_dict()}
 
     def checkpoints(self, name, measure=""):
@@ -304,6 +311,26 @@ class Study:
             "schema": SCHEMA, "backend": backend.NAME, "data_sha256": self._about.get("data_sha256"),
             "measure_sha256": self._about.get("measures_sha256", {}).get(measure.partition(":")[0]),
         }  # fmt: skip
+
+    def check_rows(self, column, digest, **where):
+        """Raise ValueError if rows are of another network or other weights than those that are here now.
+
+        Args:
+            column: str. "network" or "weights"; one that the file does not have is not looked at.
+            digest: str. What is here.
+            **where: whole values of columns that say which rows.
+        """
+        if column not in self.store.columns:
+            return
+        others = {row[column] for row in self.store.rows(**where)} - {digest}
+        if others:
+            place = " and ".join(f"{name} {value}" for name, value in where.items())
+            raise ValueError(
+                f"Expected the {column} {others.pop()}, of which rows in {self.store.path} are, for {place}; received "
+                f"{digest}: the network is made here anew, and becomes another, as it does on another backend. Use "
+                f"what made those rows ({self.store.settings_path.name} says it), put the kept network back, remove "
+                "those rows, or choose another `out`."
+            )
 
     def begun(self, what):
         """Show what is being done: str."""

@@ -29,7 +29,7 @@ from experiments.given import Given
 from experiments.settings import Settings, a_measure, check_names
 from experiments.storage.checkpoints import Checkpoints
 from experiments.study import Study, second_time
-from experiments.trained_here import TrainedHere, watching
+from experiments.trained_here import TrainedHere, check_recorded, watching
 from experiments.until import LIMIT, UNTIL, Until
 from experiments.workers.desk import Desk
 from importance._evidence import Evidence
@@ -227,11 +227,7 @@ class GridSettings(Settings):
         for scope in self.scopes:
             thresholding.check_thresholds(scope, self.thresholds)
         oracles.check(self.oracles, self.levels, self.scopes)
-        if not self.records and watching(self.measures):
-            raise ValueError(
-                f"Expected records=True, or no measures that need the training's record; received records=False with "
-                f"{', '.join(watching(self.measures))}. Leave them out, or have the training recorded."
-            )
+        check_recorded(self.measures, self.records)
         if self.until and len(self.measures) < 2:
             raise ValueError(
                 f'Expected at least two measures to compare with until="{self.until}", received '
@@ -569,11 +565,6 @@ class Grid(Study):
             ValueError: a model, a network or examples of the user's, which other processes do not have.
         """
         found = super().description()
-        if tasks.is_of_arrays(self.settings.task):
-            raise ValueError(
-                f"Expected a task that other processes can read too, a file in tasks/, received {self.settings.task}, "
-                'which is arrays of this process. Use workers=1, or workers="join" in each process that makes it.'
-            )
         if self.settings.network is None:
             return found
         if self._source.where is None:
@@ -646,14 +637,14 @@ class Grid(Study):
         source = self._source
         source.begin(seed)
         self._evaluator.set_examples(*source.evaluated)
-        self._check_rows("network", source.identity, seed=seed)
+        self.check_rows("network", source.identity, seed=seed)
         for epoch, missing in by_epoch.items():
             together = self._measures_together(seed, epoch)
             wanted = set(filter(None, map(_scoring, missing)))
             wanted |= {_Scoring(measure) for measure in self._agreement.missing(seed, epoch, together)}
             with self.timed("training"):
                 weights = source.reach(epoch, {scoring.measure for scoring in wanted})
-            self._check_rows("weights", weights, seed=seed, epoch=epoch)
+            self.check_rows("weights", weights, seed=seed, epoch=epoch)
             of = {"network": source.identity, "weights": weights}
             of |= {"fold": source.fold} if "fold" in self.store.columns else {}
             self._evaluate_checkpoint(seed, epoch, missing, wanted, together, of)
@@ -676,19 +667,6 @@ class Grid(Study):
             if tuple(where) in found and _can_be_asked(measure, s.records) and self._compared([measure]):
                 found[tuple(where)].add(measure)
         return found
-
-    def _check_rows(self, column, digest, **where):
-        if column not in self.store.columns:
-            return
-        others = {row[column] for row in self.store.rows(**where)} - {digest}
-        if others:
-            place = " and ".join(f"{name} {value}" for name, value in where.items())
-            raise ValueError(
-                f"Expected the {column} {others.pop()}, of which rows in {self.store.path} are, for {place}; received "
-                f"{digest}: the network is made here anew, and becomes another, as it does on another backend. Use "
-                f"what made those rows ({self.store.settings_path.name} says it), put the kept network back, remove "
-                "those rows, or choose another `out`."
-            )
 
     @np.errstate(over="ignore", invalid="ignore")  # a network that diverged is told of in the rows' status
     def _evaluate_checkpoint(self, seed, epoch, missing, wanted, together, of):

@@ -31,7 +31,8 @@ class TrainedHere:
         chance: dict. The `chance_loss` and the `chance_accuracy` (None where there is none) of guessing.
         about: dict. What the settings file says of the networks and their data.
         few: tuple (x, y). A few examples, on which measures are tried.
-        scored, evaluated: tuples (x, y). The examples of the network that began last.
+        scored, evaluated, tested: tuples (x, y). The examples of the network that began last; those tested are the
+            task's test set.
         initial: list of arrays like the weights: what they were before training; None if nobody knows.
         identity: str. The digest by which rows call that network, without its epoch.
         enough: int or None. With `evaluated="auto"`, on how many examples networks that begin from now on are
@@ -117,6 +118,7 @@ class TrainedHere:
     def _take(self, task, seed):
         s, self._task = self._settings, task
         self.scored = task.x_train, task.y_train
+        self.tested = task.x_test, task.y_test
         rows = slice(s.evaluated)
         if s.evaluated == "auto":
             order = draws.generator(seed, "evaluated examples").permutation(len(task.y_validation))
@@ -156,3 +158,12 @@ class TrainedHere:
 def watching(measures):
     """List those of some measures that watch training."""
     return [name for name in measures if importance.load(name).definition.needs == "trajectory"]
+
+
+def check_recorded(measures, records):
+    """Raise ValueError if measures need the training's record, and there is none."""
+    if not records and watching(measures):
+        raise ValueError(
+            f"Expected records=True, or no measures that need the training's record; received records=False with "
+            f"{', '.join(watching(measures))}. Leave them out, or have the training recorded."
+        )

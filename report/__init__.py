@@ -11,16 +11,17 @@ have come; `posterior` says what is probable, `comparisons` (drawn by `compariso
 `read_sequential`, `best_strengths`, `reproduced`, `compare_best`, `strength_curves`, `accuracy_matrices`,
 `stability_trace` and `instability` for sequential learning; `read_fine_tuning`, `read_importances`, `frontier`,
 `at_equal_new`, `not_finite`, `importance_by_layer_kind`, `plot_frontiers`, `perplexity_over_steps`, `meter_trace` and
-`importance_spread` for fine-tuning a language model. Nothing here knows how a number was measured, only what its column
-is called.
+`importance_spread` for fine-tuning a language model; and what is in `retraining` (`read`, `summary`, `plot`) for
+training on after removal. Nothing here knows how a number was measured, only what its column is called.
 
-One wing a study (`grid`, `sequential`, `fine_tuning`, `agreement`), none of which imports another, over shared rooms:
-`tables` reads, `statistics` tests, `drawing` draws. Every figure takes rows or finished numbers, and `ax`: one Axes, or
-an array with one for each of its panels, to draw into instead of a figure of its own.
+One wing a study (`grid`, `sequential`, `fine_tuning`, `agreement`, `retraining`), none of which imports another, over
+shared rooms: `tables` reads, `statistics` tests, `drawing` draws. Every figure takes rows or finished numbers, and
+`ax`: one Axes, or an array with one for each of its panels, to draw into instead of a figure of its own.
 """
 
 import warnings
 
+from report import retraining
 from report.agreement import agreement_matrix, agreement_with, plot_agreement_with, read_agreement
 from report.drawing.album import Album, save
 from report.drawing.latex import latex
@@ -125,6 +126,7 @@ __all__ = [
     "read_sequential",
     "regret",
     "reproduced",
+    "retraining",
     "runs",
     "save",
     "scores",

@@ -22,7 +22,7 @@ ALSO = {"experiments/until.py": {"report"}}
 """What single files may import besides: whether a grid goes on is said by what its report would say."""
 BELOW_KERAS = {"tensorflow", "jax", "jaxlib"}
 SEAM = "engine/backend.py"
-WINGS, SHARED = {"grid", "sequential", "fine_tuning", "agreement"}, {"tables", "statistics", "drawing"}
+WINGS, SHARED = {"grid", "sequential", "fine_tuning", "agreement", "retraining"}, {"tables", "statistics", "drawing"}
 """Of report/: one wing a study, and the rooms that they share."""
 
 

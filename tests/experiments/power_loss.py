@@ -23,7 +23,7 @@ from unittest import mock
 from chain import Chain
 
 from engine import structure
-from experiments import sequential, threshold_grid
+from experiments import retraining, sequential, threshold_grid
 from experiments.storage import files, store
 
 PAGE = 4096
@@ -224,11 +224,16 @@ SEQUENCE = {
     "sequence": "permuted_digits", "measures": ["fisher_empirical"], "penalties": ["stabilized"], "strengths": [3.0],
     "ends": False, "epochs": 1, "options": {"tasks": 3}, "seeds": [0], "examples": 100,
 }  # fmt: skip
+RETRAINING = {
+    "task": "iris", "model": "mlp", "measures": ["magnitude"], "fractions": [0.8], "protocols": ["iterative", "rewind"],
+    "epochs": 2, "budget": 1, "rounds": 1, "batch_size": 32, "records": False,
+}  # fmt: skip
 JOBS = {
     "chain": lambda out: Chain(out).run(progress=False),
     "shared chain": lambda out: Chain(out).run(progress=False, workers="join"),
     "grid": lambda out: threshold_grid.run(out=out, progress=False, **GRID),
     "sequence": lambda out: sequential.run(out=out, progress=False, **SEQUENCE),
+    "retraining": lambda out: retraining.run(out=out, progress=False, **RETRAINING),
 }
 """Small jobs by name. Those who share a run write shards, which move into the CSV."""
 

@@ -18,6 +18,7 @@ import importance
 import tasks
 from engine import checks
 from experiments.fine_tuning import FineTuningSettings
+from experiments.retraining import RetrainingSettings
 from experiments.sequential import SequentialSettings
 from experiments.threshold_grid import GridSettings
 from tasks import sequences
@@ -155,6 +156,22 @@ STUDIES = {
             "until": none_or(among(["settled"])), "limit": whole(1),
             "oracles": lambda v: is_list(v) and len(v) == 0,  # not with single weights, which are among the levels
             "calibrations": none_or(listed(among(["training", "validation", *tasks.names()]))),
+        },
+    ),
+    RetrainingSettings: (
+        {"task": "iris", "model": "mlp", "measures": ["magnitude", "random"], "protocols": ["one_shot"]},
+        {
+            **OF_ALL, "task": among(tasks.names()), "measures": measures(0, NAMES),
+            "levels": listed(among(aggregation.names())),
+            "scopes": listed(among(["layer", "model", "output", "model:lamp", "model:owl"])),
+            "fractions": listed(number(lambda f: 0 < f <= 1), 1, float),
+            "protocols": listed(among(["one_shot", "iterative", "rewind"])),
+            "learning_rates": none_or(listed(POSITIVE, 1, float)), "unpruned": is_flag, "budget": whole(1),
+            "rounds": whole(1), "rewind": whole(0), "fill": is_fill, "epochs": whole(1),
+            "labels": none_or(listed(is_label)),
+            "validation": lambda v: (isinstance(v, str) and v == "test") or number(lambda f: 0 < f < 1)(v),
+            "variables": lambda v: (isinstance(v, str) and v == "all") or listed(is_text)(v),
+            "examples": none_or(whole(1)), "options": is_json, "records": is_flag,
         },
     ),
     SequentialSettings: (

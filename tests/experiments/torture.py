@@ -28,7 +28,7 @@ import keras
 import power_loss
 from tqdm.auto import tqdm
 
-from experiments import fine_tuning, sequential, threshold_grid
+from experiments import fine_tuning, retraining, sequential, threshold_grid
 
 # As little as has all there is to lose: a random stream (dropout), records of the training, many thresholds at once.
 GRID = {
@@ -44,8 +44,13 @@ FINE_TUNING = {
     "steps": 6, "every": 2, "sequence_length": 8, "batch_size": 4, "examples": 4, "evaluated": 4,
     "model_options": {"blocks": 1, "width": 8, "heads": 2},
 }  # fmt: skip
+RETRAINING = {
+    "task": "digits", "measures": ["fisher_sampled"], "fractions": [0.8], "epochs": 2, "budget": 2, "rounds": 2,
+    "batch_size": 64, "seeds": [0, 1], "records": False,
+}  # fmt: skip
 JOBS = {
     "grid": "a grid", "honest": "a sequence", "published": "a sequence as published", "fine_tuning": "a fine-tuning",
+    "retraining": "a retraining",
 }  # fmt: skip
 KINDS = ("row", "checkpoint", "time", "time", "time")
 
@@ -63,6 +68,8 @@ def run(job, out):
         threshold_grid.run(model=network, out=out, progress=False, **GRID)
     elif job == "fine_tuning":
         fine_tuning.run(out=out, progress=False, **FINE_TUNING)
+    elif job == "retraining":
+        retraining.run(model=network, out=out, progress=False, **RETRAINING)
     else:
         sequential.run(model=network, out=out, progress=False, protocol=job, **SEQUENTIAL)
 
@@ -175,7 +182,7 @@ class Torture:
 
 def table(path):
     """Return {key: its rows} of a CSV, as text."""
-    keys = {*threshold_grid.KEY, *sequential.KEY, *fine_tuning.KEY, *fine_tuning.SPREAD_KEY, "other"}
+    keys = {*threshold_grid.KEY, *sequential.KEY, *fine_tuning.KEY, *fine_tuning.SPREAD_KEY, *retraining.KEY, "other"}
     found = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -229,6 +236,7 @@ def main(arguments=None):
     parser.add_argument("--grid", type=int, default=50, help="times to kill a grid")
     parser.add_argument("--sequential", type=int, default=20, help="times to kill sequential runs")
     parser.add_argument("--fine-tuning", type=int, default=10, help="times to kill a fine-tuning")
+    parser.add_argument("--retraining", type=int, default=10, help="times to kill retrainings")
     parser.add_argument("--outages", nargs="*", default=list(power_loss.JOBS), help="jobs under which the disk fails")
     parser.add_argument("--faults", type=int, default=1, help="let the disk fail at every so manieth call; 0: never")
     parser.add_argument(
@@ -239,7 +247,8 @@ def main(arguments=None):
     done = []
     half = asked.sequential // 2
     with tempfile.TemporaryDirectory() as folder:
-        for job, times in zip(JOBS, (asked.grid, asked.sequential - half, half, asked.fine_tuning), strict=True):
+        asked_times = (asked.grid, asked.sequential - half, half, asked.fine_tuning, asked.retraining)
+        for job, times in zip(JOBS, asked_times, strict=True):
             if not times:
                 continue
             done.append(Torture(job, pathlib.Path(folder), asked.seed))

@@ -2,6 +2,7 @@
 
     python tests/wrappers/keras_suite.py consolidation [arguments of pytest]
     python tests/wrappers/keras_suite.py tracked [arguments of pytest]
+    python tests/wrappers/keras_suite.py masked [arguments of pytest]
 
 Exits with 0 if all tests pass but those that `BY_DESIGN` lists, and all of these fail.
 """
@@ -16,11 +17,13 @@ from keras.src import optimizers as source
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 import importance
+import thresholding
 from consolidation import ElasticWeightConsolidation
 
 WRAPPERS = {
     "consolidation": lambda optimizer: ElasticWeightConsolidation(optimizer, 0.0),
     "tracked": lambda optimizer: importance.Tracked(optimizer, importance.names()),
+    "masked": thresholding.Masked,
 }
 
 OWN_VARIABLES = "counts the optimizer's variables, and a wrapper has some of its own"

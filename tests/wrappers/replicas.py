@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import importance
+import thresholding
 from consolidation import ElasticWeightConsolidation, StabilityMeter
 
 MEASURES = ["synaptic_intelligence", "rwalk", "weight_change"]
@@ -21,6 +22,7 @@ def found_on(replicas):
     found = {}
     for name, strength, options in (
         ("bare", None, {}), ("strength 0", 0.0, {}), ("plain", 3.0, {}), ("decoupled", 3.0, {"penalty": "decoupled"}),
+        ("masked", None, {}),
     ):  # fmt: skip
         with strategy.scope():
             keras.utils.set_random_seed(0)
@@ -29,6 +31,8 @@ def found_on(replicas):
             optimizer = keras.optimizers.Adam(0.05)
             if strength is not None:
                 optimizer = importance.Tracked(ElasticWeightConsolidation(optimizer, strength, **options), MEASURES)
+            if name == "masked":
+                optimizer = thresholding.Masked(optimizer).hold(model, importances, 0.5)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile(optimizer, loss, jit_compile=False)
             optimizer.build(model.trainable_variables)

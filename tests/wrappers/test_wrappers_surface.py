@@ -8,6 +8,7 @@ import plain
 import pytest
 
 import importance
+import thresholding
 from consolidation import ElasticWeightConsolidation, StabilityMeter
 from engine import backend, wrapper
 
@@ -31,7 +32,9 @@ OWN = {
     "save_own_variables": "goes through `variables`",
     "load_own_variables": "the same",
 }
-WRAPPERS = [lambda o: ElasticWeightConsolidation(o, 0.0), importance.Tracked, wrapper.OptimizerWrapper]
+WRAPPERS = [
+    lambda o: ElasticWeightConsolidation(o, 0.0), importance.Tracked, thresholding.Masked, wrapper.OptimizerWrapper,
+]  # fmt: skip
 
 
 def test_every_public_word_is_decided_on():
@@ -68,7 +71,7 @@ def test_set_weights_sets_the_wrapped_optimizers_too(wrap):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("wrap", WRAPPERS[:2])
+@pytest.mark.parametrize("wrap", WRAPPERS[:3])
 def test_pickled(wrap):
     optimizer = wrap(keras.optimizers.SGD(0.5, momentum=0.9))
     assert pickle.loads(pickle.dumps(optimizer)).get_config() == optimizer.get_config()

@@ -1,5 +1,9 @@
-"""With strength 0, and with tracking, the weights go as the wrapped optimizer alone moves them, to the last bit."""
+"""A wrapper that does nothing, or only watches, lets the weights go as the wrapped optimizer alone moves them.
 
+To the last bit: with strength 0, with tracking, and with nothing removed. What is removed stays at its fill, likewise.
+"""
+
+import types
 import warnings
 
 import keras
@@ -8,6 +12,7 @@ import plain
 import pytest
 
 import importance
+import thresholding
 from consolidation import ElasticWeightConsolidation
 from engine import backend
 
@@ -115,6 +120,10 @@ SETTINGS = {
 }
 
 
+_MOVING = {"weight_decay", "use_ema"}
+"""What moves weights whose gradient is 0."""
+
+
 def trained(optimizer, step, dtype="float32"):
     """Do some steps; return everything that the bare optimizer has and moves."""
     weights = variables(dtype)
@@ -148,5 +157,30 @@ def test_every_optimizer_in_every_setting(name, setting, unfused):
     if name == "Muon" and step is of_another_type:
         pytest.skip("Muon alone does not take gradients of another type")
     alone = trained(getattr(keras.optimizers, name)(**options), step)
-    for wrap in (held, tracked):
+    for wrap in (held, tracked, thresholding.Masked):
         check(alone, trained(wrap(getattr(keras.optimizers, name)(**options)), step))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("setting", [name for name, (options, _) in SETTINGS.items() if _MOVING & options.keys()])
+def test_what_is_removed_stays_at_its_fill_under_every_optimizer(name, setting):
+    options, step = SETTINGS[setting]
+    random, weights = np.random.default_rng(2), variables()
+    ranks, fills = ([random.random(w.shape).astype("float32") for w in weights] for _ in range(2))
+    optimizer = thresholding.Masked(getattr(keras.optimizers, name)(**options))
+    optimizer.hold(types.SimpleNamespace(trainable_variables=weights), ranks, 0.5, fills)
+
+    def check_removed():
+        for value, rank, fill in zip(plain.values(weights), ranks, fills, strict=True):
+            np.testing.assert_array_equal(value[rank < 0.5], fill[rank < 0.5])
+
+    start = plain.values(weights)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gradients do not exist", UserWarning)
+        for number in range(STEPS):
+            step(optimizer, weights, number)
+            check_removed()
+    optimizer.finalize_variable_values(weights)
+    check_removed()
+    moved = [np.any(a != b) for a, b in zip(plain.values(weights), start, strict=True)]
+    assert any(moved)
