@@ -27,6 +27,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import threadpoolctl
 from keras import layers, ops
 from scipy import linalg
 
@@ -118,7 +119,9 @@ class Repair:
             products, moments = self._products(step, state)
             systems = self._systems(step, products)
         each = zip(systems, moments, step.matrices(state.left, "bool"), strict=True)
-        self._change(step, state, np.stack([system.solve(*of_block) for system, *of_block in each]), step.variables)
+        with _one_thread():
+            found = np.stack([system.solve(*of_block) for system, *of_block in each])
+        self._change(step, state, found, step.variables)
 
     def _batch_norm(self, step, state, moved):
         axis, total, square, rows = step.layer.axis, 0.0, 0.0, 0
@@ -143,7 +146,8 @@ class Repair:
         diagonal = np.einsum("bii->bi", products)[:, :inputs]
         ridge = np.zeros(products.shape[1])
         ridge[:inputs] = self._damping * diagonal.sum() / max(np.count_nonzero(diagonal), 1)
-        return [_System(block, ridge, step.called) for block in products]
+        with _one_thread():
+            return [_System(block, ridge, step.called) for block in products]
 
     def _products(self, step, state):
         """Return X'^T X', (blocks, inputs, inputs), and X'^T (XW - X'W'), (blocks, inputs, outputs)."""
@@ -445,6 +449,16 @@ class _System:
     def _check_finite(self, numbers):
         if not np.isfinite(numbers).all():
             raise Unsolvable(f"the inputs or outputs of {self._called} are not finite")
+
+
+def _one_thread():
+    """Open a context for many small systems: several threads for each take longer, far longer on a busy processor."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@functools.cache  # to look for them takes longer than to solve a system
+def _libraries():
+    return threadpoolctl.ThreadpoolController()
 
 
 def _alike(free):
