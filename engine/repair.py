@@ -273,16 +273,17 @@ class _Plan:
         """
         key = (id(step.layer), bool(step.variables))
         if key not in self._functions:
-
-            def watched(trainable, others, trainable_now, others_now, x):
-                now = self._watch([step.layer], trainable_now, others_now, x)
-                if not step.variables:
-                    return [now[0][1]]
-                was = self._watch([step.layer], trainable, others, x)
-                return [ops.cast(a, "float32") for a in (now[0][1], was[0][2] - now[0][2])]
-
-            self._functions[key] = backend.compiled(watched, xla=structure.xla(self._model))
+            # A partial, not a closure: of closures TensorFlow says that one function was compiled over and over.
+            function = functools.partial(self._inputs_and_missing, step)
+            self._functions[key] = backend.compiled(function, xla=structure.xla(self._model))
         return self._functions[key]
+
+    def _inputs_and_missing(self, step, trainable, others, trainable_now, others_now, x):
+        ((_, inputs, now),) = self._watch([step.layer], trainable_now, others_now, x)
+        if not step.variables:
+            return [inputs]
+        ((_, _, was),) = self._watch([step.layer], trainable, others, x)
+        return [ops.cast(inputs, "float32"), ops.cast(was - now, "float32")]
 
     def _watch(self, watched, trainable, others, x):
         """List the calls of some layers as they come: (number, inputs, outputs before the activation)."""

@@ -151,6 +151,17 @@ def test_a_repair_that_has_nothing_to_repair_is_refused(tmp_path):
     assert not list(tmp_path.glob("*"))
 
 
+def test_a_network_of_ones_own_is_repaired_by_the_examples_of_the_other_folds(tmp_path):
+    keras.utils.set_random_seed(0)
+    model, task = linear(), tasks.load("iris")
+    options = {"network": model, "x": task.x_train, "y": task.y_train, "loss": task.loss, "folds": 2, "out": tmp_path}
+    grid = threshold_grid.Grid(**options, measures=["magnitude"], levels=["weight"], fill="zero", thresholds=[0.5],
+                               repairs=["none", "least_squares"])  # fmt: skip
+    frame = grid.run(progress=False)
+    assert frame.groupby("repair")["fold"].nunique().tolist() == [2, 2] and "repair" in grid.store.columns
+    assert frame.pivot(index="seed", columns="repair", values="validation_loss").nunique(axis=1).tolist() == [2, 2]
+
+
 def test_a_grid_without_the_column_cannot_be_asked_for_repairs(tmp_path):
     grid = threshold_grid.Grid("iris", linear, tmp_path, measures=["magnitude"])
     with pytest.raises(ValueError, match="received repairs, with which rows have other columns"):
