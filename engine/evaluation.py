@@ -110,6 +110,22 @@ class Evaluator:
             result = backend.to_numpy(self._function(backend.on_device(thresholds), *arguments))
         return Evaluation(*result)
 
+    def of(self, trainable, others, thresholds=1):
+        """Evaluate the model with other values in place of all its variables.
+
+        Args:
+            trainable, others: lists of arrays like `model.trainable_variables` and `model.non_trainable_variables`.
+            thresholds: int. How many a call has: what was compiled for it serves this too.
+
+        Returns:
+            Evaluation of single numbers, what a call gives for these weights to the last bit.
+        """
+        trainable, others = self.place(trainable), self.place(others)
+        once = np.full(thresholds, np.nan, "float32")
+        once[0] = 0
+        result = self._function(backend.on_device(once), trainable, trainable, trainable, others, self._x, self._y)
+        return Evaluation(*(values[0] for values in backend.to_numpy(result)))
+
     def losses(self, ranks, replacements, thresholds):
         """Return the loss of each example at each threshold: float32 array (thresholds, examples).
 

@@ -196,7 +196,13 @@ class Study:
                 f"Expected only settings that are columns of the rows ({', '.join(sorted(self.settings.VARIED))}), "
                 f"received {', '.join(others)}. Make another {type(self).__name__} for them."
             )
-        self.settings = dataclasses.replace(self.settings, **varied)
+        settings = dataclasses.replace(self.settings, **varied)
+        if settings.name != self.settings.name:
+            raise ValueError(
+                f"Expected settings whose rows join the same file, received {', '.join(varied)}, with which rows have "
+                f"other columns. Make another {type(self).__name__} for them."
+            )
+        self.settings = settings
         return self
 
     def run(self, watch=None, progress=True, workers=1, gpus=0.0):

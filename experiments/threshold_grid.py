@@ -22,7 +22,19 @@ import aggregation
 import importance
 import tasks
 import thresholding
-from engine import checks, chunks, elimination, evaluation, losses, structure, training, variants
+from engine import (
+    checks,
+    chunks,
+    draws,
+    elimination,
+    evaluation,
+    examples,
+    losses,
+    repair,
+    structure,
+    training,
+    variants,
+)
 from experiments import enough, optimizers, oracles, parameters, unfit
 from experiments.agreement import Agreement
 from experiments.given import Given
@@ -52,6 +64,7 @@ class _Curve(NamedTuple):
     scope: str
     fill: str
     calibration: str | None = None  # one for all, which the settings say
+    repair: str | None = None  # none, of a grid that compares no repairs
 
 
 class _Scoring(NamedTuple):
@@ -99,6 +112,24 @@ _A_CALIBRATION = checks.Check(
 )
 
 
+def _repair(name, value):
+    kind, _, count = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if (
+        kind not in repair.KINDS
+        or (kind == "none" and value != kind)
+        or (count and not re.fullmatch("[0-9]{1,9}", count))
+    ):
+        raise checks.Unfit
+    return f"{kind}:{checks.whole()(f'the examples of {name}', int(count))}" if count else kind
+
+
+_A_REPAIR = checks.Check(
+    f"one of {', '.join(map(repr, repair.KINDS))}, with how many of the scoring examples if not all, as in "
+    "'least_squares:1000'",
+    _repair,
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class GridSettings(Settings):
     """What a threshold grid does. The fields in `VARIED` are columns of its rows, or change none of them; all others
@@ -134,6 +165,10 @@ class GridSettings(Settings):
             "validation" or another task, whose training examples are taken, each with how many of them if not all:
             "training:5000", "fashion_mnist:500". Rows have the column `calibration` then, and these stand for
             `examples` and `scored_on`. None: all scores come from what these two say, and there is no such column.
+        repairs: tuple of str. What is done to the rest of the network after weights were replaced, before it is
+            evaluated: "none", "bias", "least_squares", "batch_norm" (see `engine.repair`), from the examples that
+            scores come from; with how many of these if not all: "least_squares:1000". Rows have the column `repair`,
+            unless ("none",) is all. An oracle's order is found without repair.
         evaluated: int, "auto" or None. Validation examples that losses are measured on, the first ones; None: all.
             "auto": as many as the first network shows to be enough for the ordering, drawn by the seed; see
             `experiments.enough`.
@@ -157,10 +192,10 @@ class GridSettings(Settings):
     VARIED = frozenset(
         {
             "measures", "levels", "reductions", "scopes", "fill", "thresholds", "epochs", "every", "seeds", "records",
-            "until", "limit", "calibrations", "oracles",
+            "until", "limit", "calibrations", "oracles", "repairs",
         }
     )  # fmt: skip
-    WITH_A_COLUMN = frozenset({"calibrations"})
+    WITH_A_COLUMN = frozenset({"calibrations", "repairs"})
     FIRST_VARIED = frozenset({"seeds", "until", "limit"})
     CHECKS = Settings.CHECKS | {
         "measures": checks.optional(checks.several(a_measure)),
@@ -176,6 +211,7 @@ class GridSettings(Settings):
         "evaluated": checks.either("auto", checks.optional(checks.whole())),
         "oracles": checks.several(oracles.AN_ORACLE, least=0),
         "calibrations": checks.optional(checks.several(_A_CALIBRATION)),
+        "repairs": checks.several(_A_REPAIR),
         "folds": checks.optional(checks.whole(2)),
         "until": checks.optional(checks.choice(*UNTIL)),
         "limit": checks.whole(1),
@@ -212,6 +248,7 @@ class GridSettings(Settings):
     limit: int = LIMIT
     calibrations: tuple | None = None
     oracles: tuple = ()
+    repairs: tuple = ("none",)
 
     def __post_init__(self):
         super().__post_init__()
@@ -245,6 +282,11 @@ class GridSettings(Settings):
                 f'Expected a number of examples or None for evaluated with {there}, received "auto", which needs '
                 "networks that are trained here and scored on other examples. Give the number."
             )
+        if self.evaluated == "auto" and self.compares_repairs:
+            raise ValueError(
+                'Expected a number of examples or None for evaluated with repairs, received "auto", which looks at '
+                "networks without repair. Give the number."
+            )
         if self.calibrations and (self.scored_on, self.examples) != (GridSettings.scored_on, GridSettings.examples):
             raise ValueError(
                 "Expected the examples that scores come from in calibrations alone, received "
@@ -266,6 +308,11 @@ class GridSettings(Settings):
     def fills(self):
         """What replaces a weight: tuple of str, of one or several."""
         return (self.fill,) if isinstance(self.fill, str) else self.fill
+
+    @property
+    def compares_repairs(self):
+        """Whether rows have the column `repair`: bool."""
+        return self.repairs != ("none",)
 
     @property
     def checkpoints(self):
@@ -319,7 +366,8 @@ class Grid(Study):
         store: experiments.storage.store.Store. How far the measures' scores themselves agree is in `<out>/agreement/`;
             see `experiments.agreement`.
         chance: dict. The `chance_loss` and the `chance_accuracy` (None for regression) of guessing.
-        timings: dict. Seconds of the last `run` spent "training", "scoring", "evaluating", and in "total".
+        timings: dict. Seconds of the last `run` spent "training", "scoring", "repairing", "evaluating", and in
+            "total".
 
     Raises:
         ValueError: a setting that cannot be; a model that does not fit the task.
@@ -327,7 +375,7 @@ class Grid(Study):
     """
 
     SETTINGS, KEY, COLUMNS, FIRST_COLUMNS = GridSettings, KEY, COLUMNS, [*COLUMNS[:-3], COLUMNS[-1]]
-    UNIT, PARTS = "cell", ("training", "scoring", "evaluating")
+    UNIT, PARTS = "cell", ("training", "scoring", "repairing", "evaluating")
 
     def __init__(
         self, task=None, model=None, out="runs", network=None, x=None, y=None, loss=None, network_options=None,
@@ -346,10 +394,12 @@ class Grid(Study):
             )
             self._source = self._take(network, task, given, settings)
             self.COLUMNS = [*COLUMNS[:-1], "fold", COLUMNS[-1]]
-        if self.settings.calibrations:
-            self.KEY = [*KEY[:-1], "calibration", KEY[-1]]
-            place = self.COLUMNS.index("threshold")
-            self.COLUMNS = [*self.COLUMNS[:place], "calibration", *self.COLUMNS[place:]]
+        for column in [
+            *(["calibration"] if self.settings.calibrations else []),
+            *(["repair"] if self.settings.compares_repairs else []),
+        ]:
+            self.KEY, place = [*self.KEY[:-1], column, self.KEY[-1]], self.COLUMNS.index("threshold")
+            self.COLUMNS = [*self.COLUMNS[:place], column, *self.COLUMNS[place:]]
         self._source.tell = self.begun
         self._model, self._loss, self.chance = self._source.model, self._source.loss, self._source.chance
         if network is not None and settings.get("measures") is None:
@@ -363,6 +413,11 @@ class Grid(Study):
             for scope in dict.fromkeys((*thresholding.SCOPES, *s.scopes))
         }
         self._until = Until(self.chance)
+        if s.compares_repairs:
+            few = examples.standardized(self._source.few[0], self._model)
+            for wanted in s.repairs:
+                repair.Repair(self._model, few, wanted.partition(":")[0])  # or it says that there is nothing to repair
+            self._source.about["unrepaired"] = repair.left_out(self._model, few)
         self.open(out, **self.chance, **self._source.about)
         folder = self.store.folder / "agreement"
         of_scores = {at: made for at, made in self._partitions.items() if at[1] in thresholding.SCOPES}
@@ -590,9 +645,12 @@ class Grid(Study):
                     for measure in (*s.measures, *s.oracles):
                         for fill in s.fills:
                             for calibration in s.calibrations or (None,):
-                                curve = _Curve(measure, level, reduction, scope, fill, calibration)._asdict()
-                                for threshold in s.thresholds:
-                                    yield {"seed": seed, "epoch": epoch, **curve, "threshold": threshold}
+                                for wanted in s.repairs if s.compares_repairs else (None,):
+                                    curve = _Curve(
+                                        measure, level, reduction, scope, fill, calibration, wanted
+                                    )._asdict()
+                                    for threshold in s.thresholds:
+                                        yield {"seed": seed, "epoch": epoch, **curve, "threshold": threshold}
 
     def _find_enough(self):
         """Say on how many examples networks are evaluated: as the settings file or rows say, or a first look shows."""
@@ -682,7 +740,7 @@ class Grid(Study):
         fills = {
             fill: self._evaluator.place(self._replacements(seed, fill)) for fill in {curve.fill for curve in missing}
         }
-        seen, orders = {fill: {} for fill in fills}, {}
+        seen, orders, repairs = {fill: {} for fill in fills}, {}, {}
         for curve, thresholds in missing.items():
             self.begun(f"seed {seed}, epoch {epoch}, {curve.measure}, {curve.level}")
             cell = {
@@ -690,16 +748,19 @@ class Grid(Study):
                 **curve._asdict(), "examples": self._evaluator.examples, **of,
             }  # fmt: skip
             scoring, new = _scoring(curve), fills[curve.fill]
+            made = repairs.get((curve.calibration, curve.repair)) or self._repair(seed, curve)
+            repairs[curve.calibration, curve.repair] = made
             if scoring in failed:
                 results = [_failed(threshold, failed[scoring]) for threshold in thresholds]
             elif scoring is None:
                 curve = curve._replace(reduction="mean")  # all weights of a group have the same
-                if curve not in orders:
-                    orders[curve] = self._oracle(seed, epoch, curve, of.get("weights"))
-                found, kept = orders[curve]
-                results = self._evaluate_ranking(found, curve, seed, thresholds, new, seen[curve.fill])
+                order = curve._replace(repair=None)
+                if order not in orders:
+                    orders[order] = self._oracle(seed, epoch, order, of.get("weights"))
+                found, kept = orders[order]
+                results = self._evaluate_ranking(found, curve, seed, thresholds, new, seen[curve.fill], made)
             else:
-                results = self._evaluate_ranking(scores[scoring], curve, seed, thresholds, new, seen[curve.fill])
+                results = self._evaluate_ranking(scores[scoring], curve, seed, thresholds, new, seen[curve.fill], made)
             self.store.append([{**cell, **result} for result in results])
             if scoring is None:
                 kept.clear()
@@ -727,6 +788,18 @@ class Grid(Study):
         of = {"run": self.store.name, "trial": name, "weights": weights, **self.comes_from("")}
         kept = Checkpoints(self.store.folder / "checkpoints" / self.store.name / name, of=of)
         return oracles.Work(made, scopes, seed, self.chance["chance_loss"], kept, lambda done, of: None), ids
+
+    def _repair(self, seed, curve):
+        """Return the engine.repair.Repair of a curve, or None."""
+        kind, _, most = (curve.repair or "none").partition(":")
+        if kind == "none":
+            return None
+        x, y, count = self._examples(seed, curve.calibration)
+        x = Evidence(self._model, x, y, seed=seed, loss=self._loss, examples=count).x
+        if most and int(most) < examples.count(x):
+            rows = draws.generator(seed, "repair examples").choice(examples.count(x), int(most), replace=False)
+            x = examples.take(x, np.sort(rows))
+        return repair.Repair(self._model, x, kind)
 
     def _replacements(self, seed, fill):
         weights = training.values(self._model.trainable_variables)
@@ -779,8 +852,11 @@ class Grid(Study):
                 (scores if reason is None else failed)[scoring] = found if reason is None else reason
         return scores, failed
 
-    def _evaluate_ranking(self, scores, curve, seed, thresholds, fill, seen):
-        """Evaluate one ranking at some thresholds; `seen` holds what this fill's evaluations gave already."""
+    def _evaluate_ranking(self, scores, curve, seed, thresholds, fill, seen, made=None):
+        """Evaluate one ranking at some thresholds; `seen` holds what this fill's evaluations gave already.
+
+        With a `made` engine.repair.Repair, each threshold's network is repaired before.
+        """
         if not training.finite(scores):
             warnings.warn("A measure gave importances that are not finite; its cells are recorded so.", stacklevel=2)
             return [_failed(threshold, "importances are not finite") for threshold in thresholds]
@@ -788,6 +864,8 @@ class Grid(Study):
         ranking = partition.rank(scores, curve.reduction, seed)
         replaced = ranking.replaced(thresholds)
         keys = _cell_keys(ranking, replaced, partition.participating)
+        if made:  # what is repaired is another network, unless nothing was replaced
+            keys = [key if key == ("none",) else (*key, curve.calibration, curve.repair) for key in keys]
         first = {key: index for index, key in reversed(list(enumerate(keys))) if key not in seen}
         started = time.perf_counter()
         if first:
@@ -796,13 +874,16 @@ class Grid(Study):
                 _ENDS.get(k[0], t) if first.get(k) == i else np.nan
                 for i, (t, k) in enumerate(zip(thresholds, keys, strict=True))
             ]
-            with self.timed("evaluating"):
-                found = self._evaluator(self._evaluator.place(ranking.ranks), fill, wanted)
+            if made:
+                found = self._evaluate_repaired(made, ranking.ranks, fill, wanted)
+            else:
+                with self.timed("evaluating"):
+                    found = self._evaluator(self._evaluator.place(ranking.ranks), fill, wanted)
             seen.update((key, tuple(values[index] for values in found)) for key, index in first.items())
         seconds = (time.perf_counter() - started) / max(len(first), 1)
         rows = []
         for index, (threshold, key) in enumerate(zip(thresholds, keys, strict=True)):
-            loss, stderr, accuracy = seen[key]
+            loss, stderr, accuracy, *unsolved = seen[key]
             rows.append(
                 {
                     "threshold": threshold,
@@ -812,12 +893,32 @@ class Grid(Study):
                     "validation_loss_stderr": stderr,
                     "validation_accuracy": accuracy,
                     "seconds": round(seconds, 6) if first.get(key) == index else 0.0,
-                    "status": "ok" if np.isfinite(loss) else f"validation loss is {loss}",
+                    "status": next(filter(None, unsolved), "ok" if np.isfinite(loss) else f"validation loss is {loss}"),
                 }
             )
         if not all(row["status"] == "ok" for row in rows):
             warnings.warn("A validation loss is not finite; it is recorded so and the run goes on.", stacklevel=2)
         return rows
+
+    def _evaluate_repaired(self, made, ranks, fill, thresholds):
+        """Repair and evaluate the network at each threshold that is not NaN.
+
+        Returns:
+            loss, stderr, accuracy, unsolved: arrays or lists (thresholds,); the last has reasons why it cannot be done.
+        """
+        nan = (np.nan,) * 3
+        found, fill = [(*nan, None)] * len(thresholds), [np.asarray(new) for new in fill]
+        for place in np.flatnonzero(~np.isnan(thresholds)):
+            gone = [of_variable < np.float32(thresholds[place]) for of_variable in ranks]
+            try:
+                with self.timed("repairing"):
+                    repaired = made(gone, fill)
+            except repair.Unsolvable as error:
+                found[place] = (*nan, f"cannot be repaired: {error}")
+                continue
+            with self.timed("evaluating"):
+                found[place] = (*self._evaluator.of(*repaired, len(thresholds)), None)
+        return tuple(zip(*found, strict=True))
 
     def _distinct(self, checkpoints):
         """Count the different evaluations of cells, listed for each checkpoint, if importances do not tie."""
@@ -831,7 +932,8 @@ class Grid(Study):
                     rankings[where] = partition.rank(scores, curve.reduction)
                 ranking = rankings[where]
                 found = _cell_keys(ranking, ranking.replaced(thresholds), partition.participating)
-                keys |= {(key, curve.fill) if key[0] in _ENDS else (key, curve[0], *curve[4:]) for key in found}
+                shared = ("none",) if curve.repair else _ENDS
+                keys |= {(key, curve.fill) if key[0] in shared else (key, curve[0], *curve[4:]) for key in found}
             total += len(keys)
         return total
 
@@ -858,7 +960,17 @@ class Grid(Study):
         cell = second_time(lambda: self._evaluator(ranks, fill, tried)) / some
         if s.evaluated == "auto" and self._source.enough is None:  # nobody knows yet that all are not needed
             cell *= self._source.to_evaluate / self._evaluator.examples
-        return training_seconds + checkpoints * score + distinct * cell
+        return training_seconds + checkpoints * score + distinct * (cell + self._time_of_repairs(seed))
+
+    def _time_of_repairs(self, seed):
+        """Time each repair of a network of which half of the weights are gone, and return the mean."""
+        weights = training.values(self._model.trainable_variables)
+        gone = [np.random.default_rng(0).random(w.shape) < 0.5 for w in weights]
+        s, total = self.settings, 0.0
+        for wanted in s.repairs:
+            made = self._repair(seed, _Curve("", "", "", "", "", (s.calibrations or (None,))[0], wanted))
+            total += second_time(lambda made=made: made(gone, weights)) if made else 0.0
+        return total / len(s.repairs)
 
 
 def _can_be_asked(measure, records):

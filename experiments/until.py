@@ -88,6 +88,7 @@ class Until:
             "scope": settings.scopes, "fill": settings.fills, "threshold": settings.thresholds,
             "epoch": settings.checkpoints[-1:],
         } | ({"calibration": settings.calibrations} if settings.calibrations else {})  # fmt: skip
+        where |= {"repair": settings.repairs} if settings.compares_repairs else {}
         of = str(where)
         for seed in seeds:
             if (of, seed) not in self._scores:

@@ -108,7 +108,7 @@ def _answers(answers):
 def _choices(scored):
     """Say what depends on the choices of the study, and how far measures are from the greedy line, where there is."""
     said, figures = [], []
-    for axis in ("calibration", "fill", "scope"):
+    for axis in ("calibration", "repair", "fill", "scope"):
         with contextlib.suppress(ValueError):  # there is one value alone, or no network that has several
             said += dependence(scored, axis).sentences
     with contextlib.suppress(ValueError):  # there is no line

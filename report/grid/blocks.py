@@ -45,8 +45,8 @@ def groups(frame, by, score="area", epoch=None, oracles=False):
     which any other has none is dropped, so that averages are never over different sets of seeds. A network is one
     block, whatever runs hold it (`report.tables.networks`), unless "run" is in `by`. A curve whose loss at threshold 1
     misses chance is not comparable. What is neither in `by` nor part of the block (levels, for example) is averaged
-    within each network. Reductions, scopes, fills and calibrations are never averaged: where there are several, they
-    join `by`.
+    within each network. Reductions, scopes, fills, calibrations and repairs are never averaged: where there are
+    several, they join `by`.
     Without "epoch" in `by`, runs count at their last epoch; where these differ, at the one at which most networks are,
     of equally many the latest.
 
@@ -76,7 +76,7 @@ def complete_by(frame, by):
     unknown = [name for name in by if name not in allowed]
     if isinstance(by, str) or unknown:
         raise ValueError(f"Expected a list of columns among {', '.join(allowed)}, received {by!r}.")
-    extra = [name for name in ("reduction", "scope", "fill", "calibration") if name not in by]
+    extra = [name for name in ("reduction", "scope", "fill", "calibration", "repair") if name not in by]
     split = {name for _, part in parts(frame, list(by)) for name in varying(part, extra)}
     return [*by, *(name for name in extra if name in split)]
 

@@ -46,7 +46,7 @@ def dependence(
 
     Args:
         frame: DataFrame of `report.read` or of `report.scores`.
-        axis: str. The choice: "calibration", "fill", "scope", "reduction" or "level".
+        axis: str. The choice: "calibration", "repair", "fill", "scope", "reduction" or "level".
         by, score, epoch, margin, alpha: as for `report.order`.
 
     Returns:

@@ -6,11 +6,11 @@ import pandas as pd
 NETWORK = ["run", "seed"]
 """One trained network: a run and the seed of one of its trials."""
 
-FACETS = ["task", "model", "level", "reduction", "scope", "fill", "calibration"]
+FACETS = ["task", "model", "level", "reduction", "scope", "fill", "calibration", "repair"]
 """Choices that are shown or tested apart, and never averaged over without being asked."""
 
 CELL = ["run", "task", "model", "seed", "epoch", "measure", "level", "reduction", "scope", "fill"]
-CELL += ["calibration"]
+CELL += ["calibration", "repair"]
 """One loss-threshold curve."""
 
 ROW = [*CELL, "threshold"]
@@ -27,14 +27,15 @@ VALUES = [
 ]
 """What an evaluation gave. For regression `validation_accuracy` holds the mean absolute error."""
 
-REQUIRED = [name for name in (*ROW, *VALUES) if name != "calibration"]
+REQUIRED = [name for name in (*ROW, *VALUES) if name not in ("calibration", "repair")]
 CHANCE = ["chance_loss", "chance_accuracy"]
 TEXT = ["run", "task", "model", "measure", "level", "reduction", "scope", "fill"]
-TEXT += ["calibration", "status", "source", "network", "fold", "called"]
+TEXT += ["calibration", "repair", "status", "source", "network", "fold", "called"]
 MISSING = {"status": "ok", "source": "", "network": np.nan, "fold": np.nan, "called": np.nan, "anytime": False}
-MISSING |= {"calibration": np.nan}
+MISSING |= {"calibration": np.nan, "repair": "none"}
 """What stands in columns that rows need not have. `anytime`: whether their run was looked at while it grew;
-`calibration`: from which examples scores come, where a run compares several."""
+`calibration`: from which examples scores come, where a run compares several; `repair`: what was done to the rest of the
+network after weights were replaced, "none" where a run does not say."""
 
 LEVELS = ["weight", "unit", "hidden_unit", "conv_filter", "channel", "attention_head", "layer"]
 """From fine to coarse: the order in which levels are shown. Other names follow in alphabetical order."""

@@ -9,7 +9,7 @@ from report.tables.columns import CONTROLS, first_and_controls, parts, title
 
 GROUPS = [
     "run", "sequence", "task", "model", "protocol", "old_text", "new_text", "level", "reduction", "scope", "fill",
-    "calibration",
+    "calibration", "repair",
     "epoch", "family",
 ]  # fmt: skip
 """Columns that say what rows are about: rows that share these are one group."""

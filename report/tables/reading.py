@@ -41,10 +41,10 @@ def read(paths, chance_loss=None, chance_accuracy=None):
     Returns:
         DataFrame with `report.tables.columns.REQUIRED`, `status`, `chance_loss`, `chance_accuracy`, `source`, the file
         of each row, `calibration`, from which examples scores come, as far as any of the files compares several (then
-        one that does not is of what its `.json` says); `network`, which is the same wherever a network stands: what the
-        file says, or what made the network by the `.json`, missing without one; `called`, what a file of an earlier
-        study calls the measure; and `anytime`: whether by the `.json` the run is not finished, or has grown until it
-        was settled, so that its networks were not counted beforehand.
+        one that does not is of what its `.json` says); `repair`, "none" of a file that compares none; `network`, which
+        is the same wherever a network stands: what the file says, or what made the network by the `.json`, missing
+        without one; `called`, what a file of an earlier study calls the measure; and `anytime`: whether by the `.json`
+        the run is not finished, or has grown until it was settled, so that its networks were not counted beforehand.
 
     Raises:
         FileNotFoundError: there is no such file, or a folder or pattern holds none.

@@ -44,6 +44,12 @@ def settings(**changed):
         ({"calibrations": ["training:1", "training:01"]}, "each once", "['training:1', 'training:01']"),
         ({"calibrations": ["training"], "examples": 7}, "calibrations alone", "and examples=7"),
         ({"network": "w1", "calibrations": ["digits"]}, "only for networks that are trained here", "received digits"),
+        ({"repairs": "bias"}, "repairs to be a list", "received 'bias'. Write ['bias']"),
+        ({"repairs": ["ridge"]}, "one of 'none', 'bias', 'least_squares', 'batch_norm'", "received 'ridge'"),
+        ({"repairs": ["none:5"]}, "as in 'least_squares:1000'", "received 'none:5'"),
+        ({"repairs": ["bias:0"]}, "examples of repairs to be a whole number of at least 1", "received 0"),
+        ({"repairs": ["bias:5", "bias:05"]}, "each once", "['bias:5', 'bias:05']"),
+        ({"repairs": ["bias"], "evaluated": "auto"}, "None for evaluated with repairs", 'received "auto"'),
         (
             {"oracles": ["greedy"]},
             "groups are units or larger with the oracle 'greedy'",
@@ -145,7 +151,7 @@ CHANGES = {
     "evaluated": 5, "options": {"noise": 0.1}, "task": "digits", "model": "cnn",
     "records": False, "sweep": True, "network": "w123456789abc", "loss": "MeanSquaredError {}", "folds": 8,
     "until": "settled", "limit": 20, "calibrations": ["training:7"],
-    "oracles": ["greedy"],
+    "oracles": ["greedy"], "repairs": ["none", "bias"],
 }  # fmt: skip
 
 
@@ -155,9 +161,9 @@ def test_every_setting_that_is_no_column_changes_the_name():
         beside = {"oracles": {"levels": ["unit"]}}  # these cannot be had of single weights
         found = {key: getattr(settings(**{key: value} | beside.get(key, {})), name) for key, value in CHANGES.items()}
         same = {key for key, value in found.items() if value == getattr(settings(), name)}
-        assert same == varied - {"seeds", "calibrations"} and len(set(found.values()) | {""}) == len(CHANGES) - len(
-            same
-        ) + 1 + bool(same)
+        assert same == varied - {"seeds", "calibrations", "repairs"} and len(set(found.values()) | {""}) == len(
+            CHANGES
+        ) - len(same) + 1 + bool(same)
     assert settings(seeds=[7, 3]).name == settings().name
 
 
@@ -190,6 +196,13 @@ def test_calibrations_that_are_compared_are_one_more_study_and_which_ones_is_a_c
     one, two = (settings(calibrations=these) for these in (["training:007"], ["digits", "validation:5"]))
     assert one.calibrations == ("training:7",) and two.calibrations == ("digits", "validation:5")
     assert one.name == two.name != settings().name
+
+
+def test_repairs_that_are_compared_are_one_more_study_and_none_alone_is_what_it_was():
+    assert settings(repairs=["none"]).name == settings().name
+    one, two = (settings(repairs=these) for these in (["bias:05"], ["none", "least_squares", "batch_norm:7"]))
+    assert one.repairs == ("bias:5",) and one.name == two.name != settings().name
+    assert one.name != settings(calibrations=["training"]).name
 
 
 def test_options_of_measures_and_numbers_in_other_types_have_one_spelling():

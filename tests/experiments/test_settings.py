@@ -155,6 +155,7 @@ STUDIES = {
             "network": none_or(is_text), "loss": none_or(is_text), "folds": none_or(whole(2)),
             "until": none_or(among(["settled"])), "limit": whole(1),
             "oracles": lambda v: is_list(v) and len(v) == 0,  # not with single weights, which are among the levels
+            "repairs": listed(among(["none", "bias", "least_squares", "batch_norm"])),
             "calibrations": none_or(listed(among(["training", "validation", *tasks.names()]))),
         },
     ),

@@ -9,6 +9,7 @@ from scipy import stats
 
 import report
 from report.statistics.tests import holm, wilcoxon
+from report.tables.columns import REQUIRED
 
 BY = ["task", "model", "level"]
 
@@ -76,6 +77,24 @@ def test_oracles_that_are_there(make_grid):
 def test_calibrations_are_never_averaged(two):
     tests = report.order(two).tests
     assert tests["calibration"].tolist() == ["training:100", "training:1000"] and tests["blocks"].tolist() == [12, 12]
+
+
+def test_repairs_are_never_averaged_and_a_file_that_compares_none_has_none(make_grid, write):
+    as_it_is = make_grid({"a": 0.6, "b": 0.3, "c": 0.45}, seeds=12)
+    repaired = make_grid({"a": 0.8, "b": 0.9, "c": 0.7}, seeds=12, repair="least_squares")
+    plain = report.read(write(as_it_is, "plain.csv"))
+    assert set(plain["repair"]) == {"none"} and "repair" not in report.order(plain).tests
+    both = pd.concat([as_it_is.assign(repair="none"), repaired], ignore_index=True).assign(run="both")
+    file = write(both, "both.csv", (*REQUIRED, "repair", "status"))
+    ordering = report.order(report.read(file))
+    assert ordering.tests["repair"].tolist() == ["least_squares", "none"]
+    assert ordering.tests["blocks"].tolist() == [12, 12]
+    assert "repair least_squares" in str(ordering.summary)
+    # Read with the other file, whose networks these are, each counts once.
+    tests = report.order(report.read(file.parent)).tests
+    assert dict(zip(tests["repair"], tests["blocks"], strict=True)) == {"least_squares": 12, "none": 12}
+    (row,) = report.dependence(report.read(file), "repair").table.to_dict("records")
+    assert (row["one"], row["other"], row["blocks"]) == ("least_squares", "none", 12)
 
 
 def test_a_file_without_calibrations_is_of_what_its_settings_say(two, tmp_path):
