@@ -13,8 +13,13 @@ from engine import backend, checks, wrapper
 PENALTIES = ("plain", "stabilized", "decoupled", "clamped")
 """The kinds of penalty; `ElasticWeightConsolidation` says what each does."""
 
+ADAPTABLE = ("plain", "stabilized", "clamped")
+"""The kinds of penalty whose strength may follow the gradients."""
+
 _STRENGTH = checks.number(0)
 _BOOLEANS = ("stabilized", "decoupled")
+MEMORY = 0.9
+"""What an adaptive strength keeps of its two averages from one step to the next."""
 METERED = 10
 """So many steps are metered, then one in so many, which stands for that many: the norms of all gradients are a third of
 a small step's time."""
@@ -68,6 +73,17 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
     which pulls towards the anchor, never past it, whatever the wrapped optimizer does with gradients.
 
+    `adaptive` lets the strength follow the gradients. With rho for `strength`, g the task's gradient over all weights
+    and averages(t) = 0.9 averages(t - 1) + 0.1 norms(t) that begin at 0 with every task, the strength of step t is
+
+        rho average of |g| / average of |Omega (w - w*)|
+
+    each with step t's own norm. So rho has no scale: importances that are all a thousand times larger give the same
+    steps, and with rho = 1 the plain penalty's gradient is about as long as the task's. Where the second average is 0,
+    the strength is 0. That is so in the first step of a task, in which every w is at its anchor and nothing is pulled
+    whatever the strength, and until the first `consolidate`. A step whose norms are not finite, such as one that a
+    scaled loss passes over, leaves the averages as they are.
+
     Importances, anchors and strength are optimizer variables: saved with the model, restored with it, and read by a
     compiled step at every call. Until the first `consolidate` all importances are 0, and with importances or a strength
     of 0 the weights move as the wrapped optimizer alone moves them.
@@ -86,13 +102,15 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             importances and the mean of the anchors weighted with them, so it takes no more memory.
         name: str or None.
         bound: float, above 0. What rate strength Omega is at most in a step of the clamped penalty.
+        adaptive: bool. Whether `strength` is rho and the strength follows the gradients, as said above. Not with the
+            decoupled penalty: what that is to balance is the step of the wrapped optimizer, not a gradient.
         stabilized, decoupled: bool or None. How `penalty` was given before it was one choice; True still works, with a
             FutureWarning.
 
     Raises:
         ValueError: an argument out of its range; both `stabilized` and `decoupled`, or either with another `penalty`; a
-            constant learning rate of 0 with any penalty but the plain one; with the decoupled one a wrapped optimizer
-            that accumulates gradients.
+            constant learning rate of 0 with any penalty but the plain one; with the decoupled one `adaptive`, or a
+            wrapped optimizer that accumulates gradients.
 
     Example:
         >>> import keras
@@ -113,14 +131,21 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
     def __init__(
         self, optimizer, strength, penalty="plain", decay=1.0, separate=False, name=None, bound=0.1,
-        stabilized=None, decoupled=None,
+        stabilized=None, decoupled=None, adaptive=False,
     ):  # fmt: skip
         penalty = _penalty(checks.choice(*PENALTIES)("penalty", penalty), stabilized, decoupled)
         bound = checks.number(above=0)("bound", bound)
         decay, separate = checks.number(0, 1)("decay", decay), checks.flag("separate", separate)
-        strength = _STRENGTH("strength", strength)
+        strength, adaptive = _STRENGTH("strength", strength), checks.flag("adaptive", adaptive)
+        if adaptive and penalty not in ADAPTABLE:
+            raise ValueError(
+                f"Expected one of the penalties {', '.join(ADAPTABLE)} with adaptive=True, received {penalty!r}, which "
+                "moves weights beside the wrapped optimizer: the norm of a gradient does not say how far that moves "
+                'them. Use penalty="stabilized".'
+            )
         super().__init__(optimizer, name=name)
         self.kind, self.bound, self.decay, self.separate = penalty, bound, decay, separate
+        self.adaptive = adaptive
         self._check_wrapped()
         self._strength = self.add_variable((), name="strength")
         self.strength = strength
@@ -135,17 +160,28 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         self._anchors = self.add_optimizer_variables(variables, "anchor")
         self._spread = self.add_variable((), name="spread_of_anchors")
         self._meter = self.add_variable((6,), name="meter")
+        if self.adaptive:
+            self._averages = self.add_variable((2,), name="averages_of_norms")
         self._pull_all = backend.fused(self._pulls)
         self._given = []  # which weights came together in a step
 
     @property
     def strength(self):
-        """The penalty's weight: a scalar keras.Variable. Assign a float to change it between tasks."""
+        """The penalty's weight, or rho: a scalar keras.Variable. Assign a float to change it between tasks."""
         return self._strength
 
     @strength.setter
     def strength(self, strength):
         self._strength.assign(_STRENGTH("strength", strength))
+
+    @property
+    def present_strength(self):
+        """The weight of the penalty in the last step: float. `strength` itself, unless that is adaptive."""
+        strength = backend.read(self._strength)
+        if self.adaptive:
+            self._check_built()
+            strength = _adapted(strength, backend.read(self._averages))
+        return float(strength)
 
     def consolidate(self, importances, variables=None):
         """Anchor at the present weights, and add importances to those of earlier tasks.
@@ -194,15 +230,20 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             importance.assign(total)
             anchor.assign(latest)
         self._spread.assign(spread)
+        if self.adaptive:
+            self._averages.assign(np.zeros(2))
 
     def penalty(self):
-        """Return (strength / 2) * sum Omega (w - w*)^2 at the present weights, over all tasks: float."""
+        """Return (strength / 2) * sum Omega (w - w*)^2 at the present weights, over all tasks: float.
+
+        An adaptive strength is that of the last step.
+        """
         self._check_built()
         total = float(backend.copied(self._spread))
         for _, weight, importance, anchor in self._held():
             moved = backend.copied(weight) - backend.copied(anchor)
             total += np.sum(backend.copied(importance) * moved**2, dtype="float64")
-        return float(backend.copied(self._strength)) / 2 * total
+        return self.present_strength / 2 * total
 
     def step(self, gradients, weights):
         """Move the weights once, held by the penalty."""
@@ -216,8 +257,11 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         # Read before the wrapped optimizer's step, which moves a schedule on.
         rates = self._rates([weights[n] for n in some])
         held = [[backend.read(vs[places[n]]) for n in some] for vs in (self._importances, self._anchors)]
-        strength = backend.read(self._strength)
         task = self.unscaled([gradients[n] for n in some], [weights[n] for n in some])
+        strength = backend.read(self._strength)
+        if self.adaptive:
+            norms = [_norm(task), _norm(_unweighted([backend.read(weights[n]) for n in some], *held))]
+            strength = self._follow(strength, ops.stack(norms))
 
         def pulled():
             return self._pull_all([backend.read(weights[n]) for n in some], *held, strength, rates)
@@ -241,6 +285,15 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             pulls = pulled()
             self._step_pulled(gradients, weights, dict(zip(some, pulls, strict=True)), held[0], strength)
         backend.assign([self._meter], [self._metered(backend.read(self._meter), task, pulls, rates)])
+
+    def _follow(self, rho, norms):
+        """Add a step's norms to the averages, and return the strength of that step."""
+        before = backend.read(self._averages)
+        norms = ops.cast(norms, before.dtype)
+        known = ops.all(ops.isfinite(norms))
+        after = ops.where(known, MEMORY * before + (1 - MEMORY) * ops.where(known, norms, 0.0), before)
+        backend.assign([self._averages], [after])
+        return _adapted(rho, after)
 
     def _step_pulled(self, gradients, weights, pulls, importances, strength):
         """Pass on the gradients with the penalty's."""
@@ -309,14 +362,14 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
         Returns:
             Stability. With a schedule, for the largest learning rate of those steps; before the first of them, for the
-            present one.
+            present one. An adaptive strength is that of the last step.
         """
         self._check_built()
         _, steps, task, pull, left, rate = backend.copied(self._meter).astype("float64")
         rate = rate if steps else max(_present(m.learning_rate) for m in wrapper.movers(self))
         importances = np.concatenate([backend.copied(o).ravel() for _, _, o, _ in self._held()]).astype("float64")
         several = isinstance(wrapper.unwrapped(self)[-1], keras.optimizers.MultiOptimizer)
-        factors = rate * float(backend.copied(self._strength)) * importances
+        factors = rate * self.present_strength * importances
         return Stability(
             largest=float(factors.max()),
             percentile=float(np.quantile(factors, 0.999)),
@@ -367,12 +420,12 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 )
 
     def get_config(self):
-        """Return the constructor's arguments, with the present strength."""
+        """Return the constructor's arguments, with the strength that was assigned last."""
         return {
             **super().get_config(),
             "strength": float(backend.copied(self._strength)),
             "penalty": self.kind,
-            **{key: getattr(self, key) for key in ("bound", "decay", "separate")},
+            **{key: getattr(self, key) for key in ("bound", "decay", "separate", "adaptive")},
         }
 
     @classmethod
@@ -422,6 +475,20 @@ def _is_scheduled(optimizer):
 def _present(rate):
     """Return a learning rate, which may be a variable, an array or a number, as a float."""
     return float(backend.read(rate) if isinstance(rate, keras.Variable) else ops.convert_to_tensor(rate))
+
+
+def _adapted(rho, averages):
+    """Return rho times the average norm of the task's gradient over that of the penalty's; 0 where the latter is 0."""
+    task, pull = averages[0], averages[1]
+    return ops.where(pull > 0, ops.cast(rho, averages.dtype) * task / ops.where(pull > 0, pull, 1.0), 0.0)
+
+
+def _unweighted(weights, importances, anchors):
+    """Return the gradients of the plain penalty at strength 1."""
+    return [
+        ops.where(importance > 0, importance * (weight - anchor), ops.zeros_like(weight))
+        for weight, importance, anchor in zip(weights, importances, anchors, strict=True)
+    ]
 
 
 def _norm(arrays):

@@ -63,8 +63,10 @@ class FineTuningSettings(Settings):
         new: str. The text that it is fine-tuned on, likewise.
         model: str. "gpt", or a GPT-2 preset of KerasHub, by name or folder.
         measures: tuple of str. Files in `importance/`, with options if wanted; none that watches training.
-        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped".
-        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped", and "plain:adaptive",
+            "stabilized:adaptive" and "clamped:adaptive", whose strength follows the gradients.
+        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2; of an adaptive one,
+            its rho.
         scaled: bool. Whether importances are divided by their mean over all weights, so that one grid of strengths
             serves all measures.
         sequence_length: int. Tokens.

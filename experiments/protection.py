@@ -8,10 +8,12 @@ import re
 from typing import NamedTuple
 
 import importance
-from consolidation import PENALTIES, ElasticWeightConsolidation, Stability, find
+from consolidation import ADAPTABLE, PENALTIES, ElasticWeightConsolidation, Stability, find
 from engine import active_outputs, backend, checks, training, wrapper
 from experiments.settings import a_measure
 
+ADAPTIVE = ":adaptive"
+"""How the name of a penalty ends whose strength follows the gradients; then `strength` is its rho."""
 METER = [f"ewc_{name}" for name in Stability._fields]
 
 
@@ -20,8 +22,9 @@ class Protection(NamedTuple):
 
     Attributes:
         measure: str. A measure, or "none", "joint" or "replay", which have no penalty.
-        penalty: str. "plain", "stabilized", "decoupled", "clamped" or "none".
-        strength: float. For replay, how many examples of each class are kept.
+        penalty: str. "plain", "stabilized", "decoupled" or "clamped", the same with ":adaptive" (but "decoupled"), or
+            "none".
+        strength: float. For an adaptive penalty, rho. For replay, how many examples of each class are kept.
     """
 
     measure: str
@@ -59,7 +62,7 @@ _strength = checks.Check(
 STRENGTHS = checks.several(_strength)
 CHECKS = {
     "measures": checks.several(a_measure, least=0),
-    "penalties": checks.several(checks.choice(*PENALTIES), least=0),
+    "penalties": checks.several(checks.choice(*PENALTIES, *(kind + ADAPTIVE for kind in ADAPTABLE)), least=0),
     "strengths": checks.several(_strength, least=0),
 }
 """What settings with protections may say of them. Strength 0 is no protection, but a run of its own."""
@@ -84,12 +87,13 @@ def hold(optimizer, penalty, **options):
 
     Args:
         optimizer: keras.optimizers.Optimizer.
-        penalty: str. "plain", "stabilized", "decoupled", "clamped", or "none": the optimizer as it is.
+        penalty: str. As a `Protection` has it; "none": the optimizer as it is.
         **options: see `consolidation.ElasticWeightConsolidation`.
     """
     if penalty == "none":
         return optimizer
-    return ElasticWeightConsolidation(optimizer, 0.0, penalty, **options)
+    kind, adaptive = penalty.removesuffix(ADAPTIVE), penalty.endswith(ADAPTIVE)
+    return ElasticWeightConsolidation(optimizer, 0.0, kind, adaptive=adaptive, **options)
 
 
 class Learner:

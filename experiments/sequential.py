@@ -48,8 +48,10 @@ class SequentialSettings(Settings):
         sequence: str. A file in `tasks/sequences/`.
         model: str. A name among the models of the sequence's first task, or "custom-<hash>" for one of the user's.
         measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits").
-        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped".
-        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped", and "plain:adaptive",
+            "stabilized:adaptive" and "clamped:adaptive", whose strength follows the gradients.
+        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2; of an adaptive one,
+            its rho.
         ends: bool. Whether to run the two ends too: strength 0 (measure "none") and all tasks at once ("joint").
         replay: tuple of int, above 0. Budgets: how many examples of each class of each earlier task are kept, drawn
             from its training data, a larger budget with those of a smaller one among them. Each later task is trained

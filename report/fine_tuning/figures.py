@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 
 from report.drawing.axes import entitle, label_outside, legend_height, logarithmic, panels, share_legend
-from report.drawing.meters import PENALTIES, draw_meters
+from report.drawing.meters import draw_meters, penalties_in
 from report.drawing.style import DASHES, INK, colours, house_style, style
 from report.fine_tuning.results import (
     METHOD,
@@ -58,7 +58,7 @@ def plot_frontiers(frame, measures=None, highest=None, ax=None):
     heading, plain, protected = _split(frame)
     ends = choose(final(protected), {"measure": measures})
     measures = list(measures or sorted(ends["measure"].unique()))
-    penalties = [name for name in PENALTIES if name in set(ends["penalty"])]
+    penalties = penalties_in(ends["penalty"])
     width = max(1.0 + 2.6 * len(penalties), 5.6)
     size = (width, 3.2 + legend_height(len(measures) + 2, width))
     figure, axes = panels(1, len(penalties), size, ax, sharex=True, sharey=True)
@@ -167,7 +167,7 @@ def perplexity_over_steps(frame, chosen=None, ax=None):
     """
     heading, plain, protected = _split(frame)
     chosen = _chosen(protected, [name for name in balanced(frame) if name[:2] != PLAIN] if chosen is None else chosen)
-    penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
+    penalties = penalties_in(name[1] for name, _ in chosen)
     figure, axes = panels(len(penalties), 2, (8.4, 0.5 + 2.0 * len(penalties)), ax, sharex=True, sharey="col")
     for row, penalty in zip(axes, penalties, strict=True):
         for (measure, of, strength), cells in chosen:

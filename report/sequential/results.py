@@ -123,12 +123,13 @@ def _with_laplace(table, frame):
 
     It approximates the log posterior of an earlier task with N_old examples by -(N_old / 2) sum F (w - w*)^2, F a mean
     over examples. Beside the mean loss of N_new examples that is a strength of N_old / N_new, which is 1 in these
-    units. Any other importance has no such unit (NaN).
+    units. Any other importance has no such unit (NaN), and the rho of an adaptive strength is none.
     """
     if table.empty or "old_per_new" not in frame:
         return table
     ratios = table["run"].map(frame.groupby("run")["old_per_new"].first())
-    strengths = (table["strength"] / ratios).where(table["measure"].str.partition(":")[0].isin(FISHERS))
+    fixed = ~table["penalty"].str.contains(":adaptive")
+    strengths = (table["strength"] / ratios).where(fixed & table["measure"].str.partition(":")[0].isin(FISHERS))
     if strengths.notna().any():
         table.insert(table.columns.get_loc("strength") + 1, "laplace_strength", strengths)
     return table

@@ -34,7 +34,7 @@ def test_a_decay_out_of_its_range(decay):
         wrapped(decay=decay)
 
 
-@pytest.mark.parametrize("name", ["stabilized", "decoupled", "separate"])
+@pytest.mark.parametrize("name", ["stabilized", "decoupled", "separate", "adaptive"])
 @pytest.mark.parametrize("value", ["false", 0])
 def test_what_is_neither_true_nor_false(name, value):
     with pytest.raises(ValueError, match=f"Expected {name} to be True or False, received"):
@@ -67,6 +67,11 @@ def test_the_booleans_of_before_go_on_working_and_say_what_to_write(kind):
         assert wrapped(**{kind: False}).kind == "plain"
     with pytest.raises(ValueError, match=f"received penalty='clamped' and {kind}=True"):
         wrapped(penalty="clamped", **{kind: True})
+
+
+def test_a_strength_that_follows_gradients_where_no_gradient_is_added():
+    with pytest.raises(ValueError, match=r"plain, stabilized, clamped with adaptive=True, received 'decoupled'"):
+        wrapped(penalty="decoupled", adaptive=True)
 
 
 def test_both_cures_at_once():
