@@ -10,7 +10,9 @@ model.fit(x_b, y_b, callbacks=[StabilityMeter()])
 """
 
 import engine  # noqa: F401, before Keras, whose backend it keeps quiet
-from consolidation._elastic import ADAPTABLE, PENALTIES, ElasticWeightConsolidation, Stability, find
+from consolidation._elastic import ACCUMULATE, ADAPTABLE, PENALTIES, ElasticWeightConsolidation, Stability, find
 from consolidation._stability import StabilityMeter
 
-__all__ = ["ADAPTABLE", "PENALTIES", "ElasticWeightConsolidation", "Stability", "StabilityMeter", "find"]
+__all__ = [
+    "ACCUMULATE", "ADAPTABLE", "PENALTIES", "ElasticWeightConsolidation", "Stability", "StabilityMeter", "find",
+]  # fmt: skip

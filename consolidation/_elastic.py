@@ -15,6 +15,8 @@ PENALTIES = ("plain", "stabilized", "decoupled", "clamped")
 
 ADAPTABLE = ("plain", "stabilized", "clamped")
 """The kinds of penalty whose strength may follow the gradients."""
+ACCUMULATE = ("sum", "mean")
+"""How importances of several tasks become one; `ElasticWeightConsolidation` says what each does."""
 
 _STRENGTH = checks.number(0)
 _BOOLEANS = ("stabilized", "decoupled")
@@ -97,6 +99,9 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         strength: float, >= 0. Weight of the penalty (lambda). For penalties written without the 1/2, twice theirs.
         penalty: str. "plain", "stabilized", "decoupled" or "clamped"; the attribute `kind`.
         decay: float in [0, 1]. What earlier importances are multiplied with at each `consolidate`: below 1, online EWC.
+        accumulate: str. "sum": importances are those of all tasks added up, so the penalty gets harder with every task.
+            "mean": their mean, each task weighted with its number of classes (see `consolidate`); one strength then
+            means the same after every task. A weight that a task gives no importance has 0 in it.
         separate: bool. Whether each task keeps the anchor it was consolidated at; else all importances hold to the
             latest one. The sum of one penalty for each task is, up to a constant, one penalty with the summed
             importances and the mean of the anchors weighted with them, so it takes no more memory.
@@ -110,7 +115,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
     Raises:
         ValueError: an argument out of its range; both `stabilized` and `decoupled`, or either with another `penalty`; a
             constant learning rate of 0 with any penalty but the plain one; with the decoupled one `adaptive`, or a
-            wrapped optimizer that accumulates gradients.
+            wrapped optimizer that accumulates gradients; a `decay` below 1 with the mean.
 
     Example:
         >>> import keras
@@ -126,16 +131,23 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017; decay: Schwarz et al.,
         "Progress & Compress", ICML 2018; stabilised: Kutalev & Lapina, "Stabilizing Elastic Weight Consolidation
         method in practical ML tasks and using weight importances for neural network pruning",
-        https://arxiv.org/abs/2109.10021, 2021; clamped: the code of EWC-DR, https://arxiv.org/abs/2603.18596, 2026.
+        https://arxiv.org/abs/2109.10021, 2021; mean by classes: the EWC of PyCIL, Zhou et al., "PyCIL: a Python toolbox
+        for class-incremental learning", Science China Information Sciences 2023; clamped: the code of EWC-DR,
+        https://arxiv.org/abs/2603.18596, 2026.
     """
 
     def __init__(
         self, optimizer, strength, penalty="plain", decay=1.0, separate=False, name=None, bound=0.1,
-        stabilized=None, decoupled=None, adaptive=False,
+        stabilized=None, decoupled=None, adaptive=False, accumulate="sum",
     ):  # fmt: skip
         penalty = _penalty(checks.choice(*PENALTIES)("penalty", penalty), stabilized, decoupled)
         bound = checks.number(above=0)("bound", bound)
         decay, separate = checks.number(0, 1)("decay", decay), checks.flag("separate", separate)
+        if checks.choice(*ACCUMULATE)("accumulate", accumulate) == "mean" and decay < 1:
+            raise ValueError(
+                f'Expected decay=1.0 with accumulate="mean", which makes earlier importances less by itself; received '
+                f"{decay}. Leave it out."
+            )
         strength, adaptive = _STRENGTH("strength", strength), checks.flag("adaptive", adaptive)
         if adaptive and penalty not in ADAPTABLE:
             raise ValueError(
@@ -145,7 +157,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             )
         super().__init__(optimizer, name=name)
         self.kind, self.bound, self.decay, self.separate = penalty, bound, decay, separate
-        self.adaptive = adaptive
+        self.adaptive, self.accumulate = adaptive, accumulate
         self._check_wrapped()
         self._strength = self.add_variable((), name="strength")
         self.strength = strength
@@ -162,6 +174,8 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         self._meter = self.add_variable((6,), name="meter")
         if self.adaptive:
             self._averages = self.add_variable((2,), name="averages_of_norms")
+        if self.accumulate == "mean":
+            self._seen = self.add_variable((), name="classes_seen")
         self._pull_all = backend.fused(self._pulls)
         self._given = []  # which weights came together in a step
 
@@ -183,7 +197,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             strength = _adapted(strength, backend.read(self._averages))
         return float(strength)
 
-    def consolidate(self, importances, variables=None):
+    def consolidate(self, importances, variables=None, classes=None):
         """Anchor at the present weights, and add importances to those of earlier tasks.
 
         Args:
@@ -191,12 +205,14 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 a frozen layer, get none.
             variables: list of keras.Variable, such as `model.trainable_variables`. None: those that the optimizer was
                 built for or, if layers were frozen since, those that were trained.
+            classes: float above 0, or None. The weight of this task in the mean: how many classes it has, as many as
+                it adds where labels are new. None: 1, as many for each task. Not with `accumulate="sum"`.
 
         Raises:
             ValueError: importances of another number or other shapes, negative or not finite; without `variables`, a
                 choice between several sets of weights that they fit; weights that the optimizer does not know, because
                 there has been no training or their layers were frozen; a learning rate of 0 with any penalty
-                but the plain one.
+                but the plain one; `classes` for a sum.
         """
         self._check_built()
         self._check_wrapped()
@@ -216,10 +232,11 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         added = {
             self._get_variable_index(v): a for v, a in zip(variables, _checked(importances, variables), strict=True)
         }
-        spread = self.decay * float(backend.copied(self._spread))
+        before, now = self._shares(classes)
+        spread = before * float(backend.copied(self._spread))
         for place, weight, importance, anchor in self._held():
-            latest, kept = backend.copied(weight), self.decay * backend.copied(importance)
-            new = added.get(place, np.zeros_like(kept))
+            latest, kept = backend.copied(weight), before * backend.copied(importance)
+            new = now * added.get(place, np.zeros_like(kept))
             total = kept + new
             if self.separate:
                 # Omega_1 (w - a)^2 + Omega_2 (w - b)^2 = (Omega_1 + Omega_2) (w - mean)^2 + a constant.
@@ -232,6 +249,20 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         self._spread.assign(spread)
         if self.adaptive:
             self._averages.assign(np.zeros(2))
+
+    def _shares(self, classes):
+        """Return what earlier importances and those of a task are multiplied with; a mean counts the task's classes."""
+        if self.accumulate == "sum":
+            if classes is not None:
+                raise ValueError(
+                    f'Expected no number of classes with accumulate="sum", received {classes!r}. Leave it out, or use '
+                    'accumulate="mean", in which it is the weight of a task.'
+                )
+            return self.decay, 1.0
+        classes = checks.number(above=0)("classes", 1 if classes is None else classes)
+        earlier = float(backend.copied(self._seen))
+        self._seen.assign(earlier + classes)
+        return earlier / (earlier + classes), classes / (earlier + classes)
 
     def penalty(self):
         """Return (strength / 2) * sum Omega (w - w*)^2 at the present weights, over all tasks: float.
@@ -425,7 +456,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             **super().get_config(),
             "strength": float(backend.copied(self._strength)),
             "penalty": self.kind,
-            **{key: getattr(self, key) for key in ("bound", "decay", "separate", "adaptive")},
+            **{key: getattr(self, key) for key in ("bound", "decay", "separate", "adaptive", "accumulate")},
         }
 
     @classmethod

@@ -170,9 +170,15 @@ class Learner:
         training.train(self.model, x, y, epochs, self._batch_size, seed, on_epoch)
         backend.copied(self._optimizer.iterations)  # wait until it is done
 
-    def protect(self, importances):
-        """Hold the weights where they are, each as much as its importance says."""
-        self._penalty.consolidate(importances)
+    def protect(self, importances, classes=None):
+        """Hold the weights where they are, each as much as its importance says.
+
+        Args:
+            importances: list of arrays.
+            classes: int or None. Of the task that was learnt: its weight where the penalty takes a mean over tasks.
+        """
+        mean = self._penalty.accumulate == "mean"
+        self._penalty.consolidate(importances, classes=classes if mean else None)
 
     def seen(self, y):
         """Return what a measure looks at for examples with these labels: the model, the labels and the loss.

@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 
 import importance
+from consolidation import ACCUMULATE
 from engine import checks, draws, evaluation, structure, training
 from experiments import optimizers, replicas, shared, unfit
 from experiments.protection import CHECKS, ENDS, METER, Learner, Protection, check_some, hold, meter, protections
@@ -71,6 +72,7 @@ class SequentialSettings(Settings):
         examples: int or None. Training examples that measures look at; None: all.
         decay: float. See `consolidation.ElasticWeightConsolidation`.
         separate: bool. Likewise.
+        accumulate: str. "sum" or "mean", likewise; a task's weight in the mean is how many labels it has.
         options: dict. Options of the sequence; of one of label subsets also `scenario`, see `tasks.sequences`.
         seeds: tuple of int. One run each; for the published protocol 0, 1, 2, ..., since what a run gives depends on
             those before it.
@@ -85,7 +87,7 @@ class SequentialSettings(Settings):
     VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "ends", "replay", "replicas"})
     NAMED_BY = ("sequence", "model")
     CHECKS = Settings.CHECKS | CHECKS | {"protocol": checks.choice(*PROTOCOLS), "decay": checks.number(0, 1)}
-    CHECKS |= {"replay": checks.several(checks.whole(), least=0)}
+    CHECKS |= {"replay": checks.several(checks.whole(), least=0), "accumulate": checks.choice(*ACCUMULATE)}
 
     sequence: str
     model: str
@@ -106,12 +108,14 @@ class SequentialSettings(Settings):
     seeds: tuple = (0,)
     replicas: int = 1
     replay: tuple = ()
+    accumulate: str = "sum"
 
     def __post_init__(self):
         super().__post_init__()
         put = object.__setattr__
         check_names("sequence", (self.sequence,), sequences.names())
         check_some(self, needed=not self.ends and not self.replay)
+        hold("sgd", "plain", decay=self.decay, accumulate=self.accumulate)  # which says what does not go together
         if self.replay and self.replicas > 1:
             raise ValueError(
                 f"Expected replicas=1 with replay, whose tasks grow by what is kept; received {self.replicas}. Ask for "
@@ -364,7 +368,7 @@ class Sequential(Study):
                     if why or not training.finite(scores):
                         self.give_up(protection, seed, number, "importances", why)
                         return
-                    learner.protect(scores)
+                    learner.protect(scores, len(np.unique(y)))
                 kept.save(number, learner.state())
         kept.clear()
 
@@ -479,7 +483,8 @@ class _Learner(Learner):
             return importance.Tracked(optimizer, [measure]) if measure else optimizer
 
         def held(optimizer):
-            return hold(optimizer, penalty, decay=settings.decay, separate=settings.separate)
+            options = {name: getattr(settings, name) for name in ("decay", "separate", "accumulate")}
+            return hold(optimizer, penalty, **options)
 
         # The published code lets a trajectory measure see the penalised gradient.
         optimizer = held(track(optimizer)) if settings.protocol == "published" else track(held(optimizer))

@@ -34,6 +34,22 @@ def test_a_decay_out_of_its_range(decay):
         wrapped(decay=decay)
 
 
+def test_what_does_not_go_with_a_mean_or_with_a_sum(optimizer):
+    with pytest.raises(ValueError, match="accumulate to be one of 'sum', 'mean', received 'max'"):
+        wrapped(accumulate="max")
+    with pytest.raises(ValueError, match=r'decay=1.0 with accumulate="mean", .* received 0.5'):
+        wrapped(accumulate="mean", decay=0.5)
+    ones = [np.ones((2, 3)), np.ones(3)]
+    with pytest.raises(ValueError, match=r'no number of classes with accumulate="sum", received 2'):
+        optimizer.consolidate(ones, classes=2)
+    assert not optimizer.stability().largest
+    mean = wrapped(accumulate="mean")
+    mean.build([keras.Variable(a) for a in ones])
+    for classes in (0, -1, float("nan"), "two"):
+        with pytest.raises(ValueError, match="Expected classes to be a finite number above 0, received"):
+            mean.consolidate(ones, classes=classes)
+
+
 @pytest.mark.parametrize("name", ["stabilized", "decoupled", "separate", "adaptive"])
 @pytest.mark.parametrize("value", ["false", 0])
 def test_what_is_neither_true_nor_false(name, value):

@@ -13,7 +13,7 @@ from engine import training, wrapper
 IN_KERAS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in its own saving
 PENALTIES = [{"penalty": kind} for kind in consolidation.PENALTIES]
 EVERY_PENALTY = pytest.mark.parametrize("options", PENALTIES, ids=consolidation.PENALTIES)
-ADAPTIVE = {"penalty": "stabilized", "adaptive": True}
+ADAPTIVE = {"penalty": "stabilized", "adaptive": True, "accumulate": "mean", "decay": 1.0}
 AND_ADAPTIVE = pytest.mark.parametrize("options", [*PENALTIES, ADAPTIVE], ids=[*consolidation.PENALTIES, "adaptive"])
 
 
@@ -55,7 +55,7 @@ def test_fit_follows_the_penalty_written_out(setting, options, jit_compile):
 def test_save_load_and_go_on(setting, options, tmp_path):
     schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 5, 0.9)
     optimizer = ElasticWeightConsolidation(
-        keras.optimizers.Adam(schedule), 1.0, decay=0.5, separate=True, **options
+        keras.optimizers.Adam(schedule), 1.0, separate=True, **{"decay": 0.5, **options}
     )  # fmt: skip
     whole = setting.model(optimizer)
     setting.fit(whole, 0)
@@ -101,7 +101,7 @@ def test_a_file_of_before_the_penalty_was_one_choice(setting, kind, tmp_path, mo
     setting.fit(whole, 0)
     optimizer.consolidate(setting.importances)
     config = optimizer.get_config()
-    before = {key: value for key, value in config.items() if key not in ("penalty", "bound", "adaptive")}
+    before = {key: value for key, value in config.items() if key not in ("penalty", "bound", "adaptive", "accumulate")}
     before |= {"stabilized": kind == "stabilized", "decoupled": kind == "decoupled"}
     with monkeypatch.context() as patched:
         patched.setattr(ElasticWeightConsolidation, "get_config", lambda self: before)

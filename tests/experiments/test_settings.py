@@ -133,7 +133,9 @@ OF_ALL = {
     "learning_rate": POSITIVE, "seeds": listed(whole(0)),
 }  # fmt: skip
 PROTECTED = {
-    "penalties": listed(among(["plain", "stabilized", "decoupled", "clamped"])),
+    "penalties": listed(among([
+        "plain", "stabilized", "decoupled", "clamped", "plain:adaptive", "stabilized:adaptive", "clamped:adaptive",
+    ])),
     "strengths": listed(POSITIVE, 1, float),
 }  # fmt: skip
 STUDIES = {
@@ -164,6 +166,7 @@ STUDIES = {
             "ends": is_flag, "epochs": whole(1), "protocol": among(["honest", "published"]),
             "examples": none_or(whole(1)), "decay": number(lambda v: 0 <= v <= 1), "separate": is_flag,
             "options": is_json, "replicas": whole(1), "replay": listed(whole(1), 0),
+            "accumulate": among(["sum", "mean"]),
         },
     ),
     FineTuningSettings: (

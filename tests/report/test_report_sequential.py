@@ -111,6 +111,10 @@ def test_strengths_of_fishers_in_laplace_units(tmp_path, frame):
     settings.write_text(json.dumps({**known, "examples_per_task": [300] * 3}))
     table = report.best_strengths(report.read_sequential(tmp_path))
     assert (table["laplace_strength"] == table["strength"])[table["measure"] == "fisher"].all()
+    averaged = {**known["settings"], "accumulate": "mean"}
+    settings.write_text(json.dumps({"settings": averaged, "examples_per_task": [300] * 3}))
+    assert "laplace_strength" not in report.best_strengths(report.read_sequential(tmp_path))
+    settings.write_text(json.dumps({**known, "examples_per_task": [300] * 3}))
     rows = report.read_sequential(tmp_path)
     table = report.best_strengths(rows.assign(penalty=rows["penalty"].replace("plain", "plain:adaptive")))
     found = table.set_index(["measure", "penalty"])["laplace_strength"]
