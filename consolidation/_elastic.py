@@ -214,6 +214,10 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 there has been no training or their layers were frozen; a learning rate of 0 with any penalty
                 but the plain one; `classes` for a sum.
         """
+        self._consolidate(importances, variables, classes)
+
+    def _consolidate(self, importances, variables, classes):
+        """Do so; return what earlier importances and the new ones were multiplied with."""
         self._check_built()
         self._check_wrapped()
         for what, given in (("importances", importances), ("variables", [] if variables is None else variables)):
@@ -230,7 +234,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 "Expected each of the variables once, received some twice. Add up their importances first."
             )
         added = {
-            self._get_variable_index(v): a for v, a in zip(variables, _checked(importances, variables), strict=True)
+            self._get_variable_index(v): a for v, a in zip(variables, checked(importances, variables), strict=True)
         }
         before, now = self._shares(classes)
         spread = before * float(backend.copied(self._spread))
@@ -249,6 +253,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         self._spread.assign(spread)
         if self.adaptive:
             self._averages.assign(np.zeros(2))
+        return before, now
 
     def _shares(self, classes):
         """Return what earlier importances and those of a task are multiplied with; a mean counts the task's classes."""
@@ -287,20 +292,23 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             return
         # Read before the wrapped optimizer's step, which moves a schedule on.
         rates = self._rates([weights[n] for n in some])
-        held = [[backend.read(vs[places[n]]) for n in some] for vs in (self._importances, self._anchors)]
+        of_some = [places[n] for n in some]
+        held = [[backend.read(vs[place]) for place in of_some] for vs in (self._importances, self._anchors)]
         task = self.unscaled([gradients[n] for n in some], [weights[n] for n in some])
         strength = backend.read(self._strength)
-        if self.adaptive:
-            norms = [_norm(task), _norm(_unweighted([backend.read(weights[n]) for n in some], *held))]
-            strength = self._follow(strength, ops.stack(norms))
 
-        def pulled():
-            return self._pull_all([backend.read(weights[n]) for n in some], *held, strength, rates)
+        def pulled(strength, kind=self.kind):
+            values = [backend.read(weights[n]) for n in some]
+            return self._pulled(of_some, values, *held, strength, rates, kind)
+
+        if self.adaptive:
+            norms = [_norm(task), _norm(pulled(ops.ones(()), "plain"))]
+            strength = self._follow(strength, ops.stack(norms))
 
         if self.kind == "decoupled":
             calls = [backend.read(self.mover(weights[n])._iterations) for n in some]
             super().step(gradients, weights)
-            pulls = pulled()
+            pulls = pulled(strength)
             if wrapper.find(self.inner, keras.optimizers.LossScaleOptimizer):  # passes over calls that overflow
                 calls = zip(calls, [self.mover(weights[n])._iterations for n in some], strict=True)
                 pulls = [
@@ -313,7 +321,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             ]
             backend.assign([weights[n] for n in some], moved)
         else:
-            pulls = pulled()
+            pulls = pulled(strength)
             self._step_pulled(gradients, weights, dict(zip(some, pulls, strict=True)), held[0], strength)
         backend.assign([self._meter], [self._metered(backend.read(self._meter), task, pulls, rates)])
 
@@ -351,19 +359,25 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 rates[id(mover)] = ops.cast(mover.learning_rate, self._meter.dtype)
         return [rates[id(self.mover(w))] for w in weights]
 
-    def _pulls(self, weights, importances, anchors, strength, rates):
-        """Return the gradients of the penalty."""
-        pulls = []
-        for weight, importance, anchor, rate in zip(weights, importances, anchors, rates, strict=True):
-            coefficient = ops.cast(strength, importance.dtype) * importance
-            rate = ops.cast(rate, importance.dtype)
-            if self.kind in ("stabilized", "decoupled"):
-                coefficient = coefficient / (1 + rate * coefficient)
-            elif self.kind == "clamped":
-                coefficient = ops.minimum(coefficient, self.bound / rate)
-            # Nothing is added where there is nothing to hold, whatever has become of the weight.
-            pulls.append(ops.where(coefficient > 0, coefficient * (weight - anchor), ops.zeros_like(weight)))
-        return pulls
+    def _pulled(self, places, weights, importances, anchors, strength, rates, kind):
+        """Return the gradients of the penalty with respect to the weights at these places."""
+        return self._pull_all(weights, importances, anchors, strength, rates, kind)
+
+    def _pulls(self, weights, importances, anchors, strength, rates, kind):
+        """Return the gradients of the penalty on each weight by itself."""
+        each = zip(weights, importances, anchors, rates, strict=True)
+        return [self._pull(weight - anchor, omega, strength, rate, kind) for weight, omega, anchor, rate in each]
+
+    def _pull(self, moved, importance, strength, rate, kind):
+        """Return the gradient of the penalty on weights that have moved so far."""
+        coefficient = ops.cast(strength, importance.dtype) * importance
+        rate = ops.cast(rate, importance.dtype)
+        if kind in ("stabilized", "decoupled"):
+            coefficient = coefficient / (1 + rate * coefficient)
+        elif kind == "clamped":
+            coefficient = ops.minimum(coefficient, self.bound / rate)
+        # Nothing is added where there is nothing to hold, whatever has become of the weight.
+        return ops.where(coefficient > 0, coefficient * moved, ops.zeros_like(moved))
 
     def _metered(self, meter, gradients, pulls, rates):
         """Add a step to [steps, those metered, norms of the task's gradient, of the penalty's, shares left, rate]."""
@@ -398,7 +412,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         self._check_built()
         _, steps, task, pull, left, rate = backend.copied(self._meter).astype("float64")
         rate = rate if steps else max(_present(m.learning_rate) for m in wrapper.movers(self))
-        importances = np.concatenate([backend.copied(o).ravel() for _, _, o, _ in self._held()]).astype("float64")
+        importances = np.concatenate([backend.copied(o).ravel() for o in self._of_all()]).astype("float64")
         several = isinstance(wrapper.unwrapped(self)[-1], keras.optimizers.MultiOptimizer)
         factors = rate * self.present_strength * importances
         return Stability(
@@ -414,6 +428,10 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         """List (place, weight, importance, anchor) of the weights that are trained."""
         every = zip(self._trainable_variables, self._importances, self._anchors, strict=True)
         return [(place, *of_weight) for place, of_weight in enumerate(every) if of_weight[1] is not None]
+
+    def _of_all(self):
+        """List the variables that hold importances."""
+        return [importance for _, _, importance, _ in self._held()]
 
     def _meant(self, importances):
         """Return the weights that importances are of, if they fit one set of weights alone."""
@@ -514,14 +532,6 @@ def _adapted(rho, averages):
     return ops.where(pull > 0, ops.cast(rho, averages.dtype) * task / ops.where(pull > 0, pull, 1.0), 0.0)
 
 
-def _unweighted(weights, importances, anchors):
-    """Return the gradients of the plain penalty at strength 1."""
-    return [
-        ops.where(importance > 0, importance * (weight - anchor), ops.zeros_like(weight))
-        for weight, importance, anchor in zip(weights, importances, anchors, strict=True)
-    ]
-
-
 def _norm(arrays):
     """Return the norm of a list of arrays, by way of the norms of their columns.
 
@@ -531,7 +541,7 @@ def _norm(arrays):
     return ops.sqrt(sum(ops.sum(ops.square(ops.norm(c, axis=0))) for c in columns))
 
 
-def _checked(importances, weights):
+def checked(importances, weights):
     """Return importances as arrays of the weights' types, or say what is wrong with them."""
     expected, received = [tuple(w.shape) for w in weights], [a.shape for a in importances]
     if expected != received:
