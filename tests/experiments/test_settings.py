@@ -132,10 +132,10 @@ OF_ALL = {
     "model": is_text, "batch_size": whole(1), "optimizer": is_optimizer, "optimizer_options": options(ADAM),
     "learning_rate": POSITIVE, "seeds": listed(whole(0)),
 }  # fmt: skip
+KINDS = ["plain", "stabilized", "decoupled", "clamped", "plain:adaptive", "stabilized:adaptive", "clamped:adaptive"]
+OF_FACTORS = [f"{kind}:{more}lora=4" for kind in ("plain", "stabilized", "clamped") for more in ("", "adaptive,")]
 PROTECTED = {
-    "penalties": listed(among([
-        "plain", "stabilized", "decoupled", "clamped", "plain:adaptive", "stabilized:adaptive", "clamped:adaptive",
-    ])),
+    "penalties": listed(among(KINDS)),
     "strengths": listed(POSITIVE, 1, float),
 }  # fmt: skip
 STUDIES = {
@@ -172,7 +172,8 @@ STUDIES = {
     FineTuningSettings: (
         {"measures": ["magnitude"], "strengths": [1.0, 10.0]},
         {
-            **OF_ALL, **PROTECTED, "old": is_path, "new": is_path, "model": is_path,
+            **OF_ALL, **PROTECTED, "penalties": listed(among([*KINDS, *OF_FACTORS])),
+            "lora": listed(whole(1), 0), "old": is_path, "new": is_path, "model": is_path,
             "measures": measures(0, set(NAMES) - set(WATCHING)), "scaled": is_flag, "sequence_length": whole(1),
             "pretraining_steps": none_or(whole(0)), "pretraining_rate": POSITIVE, "steps": whole(1), "every": whole(1),
             "examples": whole(1), "per_token": is_flag, "evaluated": whole(1), "model_options": options(GPT),
