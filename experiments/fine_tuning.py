@@ -3,7 +3,8 @@
 A model is pretrained on the old text once for each seed, or comes trained; measures score it there. For each measure x
 penalty x strength x seed it is fine-tuned on the new text, and the perplexities of both texts on what was held out of
 them are recorded as it goes on. Plain fine-tuning (measure "none", strength 0) stands beside; and where asked for, that
-of low-rank factors (measure "lora", whose strength is the rank), which penalties such as "plain:lora=8" protect.
+of low-rank factors (measure "lora", whose strength is the rank), which penalties such as "plain:lora=8" protect, and of
+replay of some of the old text (measure "replay", whose strength is how many per cent).
 """
 
 import dataclasses
@@ -54,6 +55,12 @@ SPREAD_KEY = ["measure", "seed", "variable"]
 SPREAD = ["run", "model", *SPREAD_KEY, "kind", "size", "mean", "largest"]
 PRETRAINING_STEPS = 1500
 UNPROTECTED = ENDS[0]
+REPLAYED = 0.25
+"""The share of replayed sequences."""
+_percent = checks.Check(
+    "numbers above 0 and at most 100, per cent of the old text",
+    lambda name, value: float(checks.number(above=0, most=100).take(name, value)),
+)
 _AT_ONCE = 100
 """Steps of pretraining from one checkpoint to the next."""
 
@@ -74,6 +81,9 @@ class FineTuningSettings(Settings):
         strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2; of an adaptive one,
             its rho.
         lora: tuple of int, above 0. Ranks: for each, a run in which the factors are tuned without a penalty.
+        replay: tuple of float, above 0 and at most 100. How many per cent of the old text's training part are kept, in
+            one piece, a larger one with the smaller in it: for each, a run without a penalty in which a quarter of the
+            sequences are drawn from that piece in place of the new text.
         scaled: bool. Whether importances are divided by their mean over all weights, so that one grid of strengths
             serves all measures.
         sequence_length: int. Tokens.
@@ -93,7 +103,7 @@ class FineTuningSettings(Settings):
         seeds: tuple of int. Each with its own pretraining.
     """
 
-    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "lora"})
+    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "lora", "replay"})
     NAMED_BY = ("about",)
     CHECKS = (
         Settings.CHECKS
@@ -102,6 +112,7 @@ class FineTuningSettings(Settings):
             **dict.fromkeys(("old", "new", "model"), checks.path),
             "penalties": checks.several(a_penalty_of_factors, least=0),
             "lora": checks.several(checks.whole(), least=0),
+            "replay": checks.several(_percent, least=0),
             "pretraining_steps": checks.optional(checks.whole(0)),
         }
     )
@@ -128,6 +139,7 @@ class FineTuningSettings(Settings):
     model_options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
     lora: tuple = ()
+    replay: tuple = ()
 
     def __post_init__(self):
         super().__post_init__()
@@ -191,6 +203,12 @@ class FineTuning(Study):
         self.open(out, data_sha256={"old": self._old.digest, "new": self._new.digest})
         self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY, run=s.name)
         self._made, self._scores, self._held_out = {}, {}, None
+        least = 100 * (s.sequence_length + 1) / len(self._old.train)
+        if s.replay and min(s.replay) < least:
+            raise ValueError(
+                f"Expected replay of a piece that is longer than a sequence of {s.sequence_length} tokens, at least "
+                f"{least:.2g} per cent of the old text, received {min(s.replay):g}."
+            )
 
     @property
     def stores(self):
@@ -201,8 +219,9 @@ class FineTuning(Study):
         """List what is asked for: a trial is one run, a (protection, seed)."""
         s = self.settings
         for seed in s.seeds:
-            by_factors = [Protection("lora", "none", float(rank)) for rank in s.lora]
-            for protection in (UNPROTECTED, *by_factors, *protections(s)):
+            asked = {"lora": s.lora, "replay": s.replay}
+            others = [Protection(name, "none", float(value)) for name, values in asked.items() for value in values]
+            for protection in (UNPROTECTED, *others, *protections(s)):
                 yield protection.trial(seed), (protection, seed), self._cells(protection, seed)
 
     def do(self, missing):
@@ -371,7 +390,7 @@ class FineTuning(Study):
         for before, step in itertools.pairwise([0, *s.checkpoints]):
             if step <= reached:
                 continue
-            x, y = self._new.draw((step - before) * s.batch_size, draws.generator(seed, "fine-tuning", step))
+            x, y = self._trained_on(protection, seed, before, step)
             started = time.perf_counter()
             with self.timed("training"):
                 tuner.train(x, y, [step], seed)
@@ -382,6 +401,22 @@ class FineTuning(Study):
                 self._record(tuner, protection, seed, step, started)
             kept.save(step, tuner.state())
         kept.clear()
+
+    def _trained_on(self, protection, seed, before, step):
+        """Return the sequences of some steps: of the new text; with replay, some of the piece kept of the old one."""
+        count = (step - before) * self.settings.batch_size
+        own = self._new.draw(count, draws.generator(seed, "fine-tuning", step))
+        if protection.measure != "replay":
+            return own
+        kept, replayed = self._kept_piece(protection.strength, seed), round(REPLAYED * count)
+        earlier = kept.draw(replayed, draws.generator(seed, "replayed sequences", step))
+        return tuple(np.concatenate([old, new[replayed:]]) for old, new in zip(earlier, own, strict=True))
+
+    def _kept_piece(self, percent, seed):
+        """Return so many per cent of the old text, from a place that the seed decides; it goes on at the start."""
+        tokens = self._old.train
+        begin, size = draws.generator(seed, "replay").integers(len(tokens)), round(len(tokens) * percent / 100)
+        return self._old._replace(train=np.roll(tokens, -begin)[:size])
 
     def _scaled(self, measure, seed):
         found = self.scores(measure, seed)

@@ -24,8 +24,8 @@ class Protection(NamedTuple):
         measure: str. A measure, or "none", "joint", "replay" or "lora", which have no penalty.
         penalty: str. "plain", "stabilized", "decoupled" or "clamped"; the same but "decoupled" with ":adaptive", and in
             fine-tuning with ":lora=<rank>" or ":adaptive,lora=<rank>"; or "none".
-        strength: float. For an adaptive penalty, rho. For replay, how many examples of each class are kept; for lora,
-            the rank.
+        strength: float. For an adaptive penalty, rho. For replay, how many examples of each class are kept, or how
+            many per cent of the old text; for lora, the rank.
     """
 
     measure: str

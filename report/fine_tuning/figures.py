@@ -22,7 +22,9 @@ from report.statistics.words import count
 from report.tables.columns import choose, of_one_run, parts
 
 PLAIN_LOOK = {"color": INK["grey"], "linestyle": DASHES["dashed"], "marker": "", "label": "plain fine-tuning, by step"}
-LORA_DASHES = ("dotted", "dashdot", "solid")
+OTHERS = {"lora": "factors of rank {:g}", "replay": "replay of {:g} % of the old text"}
+"""What else there is without a penalty."""
+OTHER_DASHES = ("dotted", "dashdot", "solid")
 START_LOOK = {"color": INK["grey"], "linestyle": "none", "marker": "o", "markersize": 6, "label": "pretrained"}
 METERS = {
     "ewc_largest": "largest rate · λ · Ω",
@@ -41,9 +43,9 @@ def plot_frontiers(frame, measures=None, highest=None, ax=None):
 
     Panels are penalties. A line joins a measure's runs after the last step, from the weakest to the strongest penalty;
     a few strengths λ are written beside the longest line of a panel. The dashed line is plain fine-tuning step by step,
-    which begins at the pretrained model, the dot; black ones are low-rank factors without a penalty. Thick lines are
-    means of the losses over seeds, thin ones the seeds. Where a seed is missing or its weights did not stay finite, a
-    thick line breaks; a panel's title names the latter.
+    which begins at the pretrained model, the dot; black ones are low-rank factors, and replay, without a penalty. Thick
+    lines are means of the losses over seeds, thin ones the seeds. Where a seed is missing or its weights did not stay
+    finite, a thick line breaks; a panel's title names the latter.
 
     Args:
         frame: DataFrame of `read_fine_tuning`; the rows of one run.
@@ -86,9 +88,10 @@ def _split(frame):
     """Return the name of the one run, [(look, rows)] of what has no penalty, plain fine-tuning first, and the rest."""
     first, without = of_one_run(frame), frame["penalty"] == "none"
     unprotected = [(PLAIN_LOOK, frame[(frame[METHOD] == list(PLAIN)).all(axis=1)])]
-    for number, ((rank,), rows) in enumerate(parts(frame[without & (frame["measure"] == "lora")], ["strength"])):
-        dash = LORA_DASHES[number % len(LORA_DASHES)]
-        look = {"color": INK["black"], "linestyle": DASHES[dash], "label": f"factors of rank {rank:g}, by step"}
+    others = parts(frame[without & frame["measure"].isin(OTHERS)], ["measure", "strength"])
+    for number, ((measure, strength), rows) in enumerate(others):
+        dash, what = OTHER_DASHES[number % len(OTHER_DASHES)], OTHERS[measure].format(strength)
+        look = {"color": INK["black"], "linestyle": DASHES[dash], "label": f"{what}, by step"}
         unprotected.append((PLAIN_LOOK | look, rows))
     return f"{first['model']}, {first['old_text']} → {first['new_text']}", unprotected, frame[~without]
 

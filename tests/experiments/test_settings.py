@@ -173,7 +173,8 @@ STUDIES = {
         {"measures": ["magnitude"], "strengths": [1.0, 10.0]},
         {
             **OF_ALL, **PROTECTED, "penalties": listed(among([*KINDS, *OF_FACTORS])),
-            "lora": listed(whole(1), 0), "old": is_path, "new": is_path, "model": is_path,
+            "lora": listed(whole(1), 0), "replay": listed(number(lambda v: 0 < v <= 100), 0, float),
+            "old": is_path, "new": is_path, "model": is_path,
             "measures": measures(0, set(NAMES) - set(WATCHING)), "scaled": is_flag, "sequence_length": whole(1),
             "pretraining_steps": none_or(whole(0)), "pretraining_rate": POSITIVE, "steps": whole(1), "every": whole(1),
             "examples": whole(1), "per_token": is_flag, "evaluated": whole(1), "model_options": options(GPT),

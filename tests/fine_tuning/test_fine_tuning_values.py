@@ -179,3 +179,34 @@ def test_factors_are_tuned_and_held_as_a_plain_loop_does(small):
     ends = [losses(frame, measure=measure)[-1] for measure in ("none", "lora", "magnitude")]
     assert len({round(float(old), 4) for old, _ in ends}) == 3
     assert (job.spread.frame()["size"] == [score.size for score in scores]).all()
+
+
+def test_replay_trains_on_a_piece_of_the_old_text(small, monkeypatch):
+    seen, train = [], training.train
+
+    def watched(model, x, y, *rest):
+        seen.append(np.concatenate([x, y[:, -1:]], axis=1))
+        assert np.array_equal(y[:, :-1], x[:, 1:])
+        train(model, x, y, *rest)
+
+    monkeypatch.setattr(training, "train", watched)
+    job = small.job(replay=[2.0, 50.0], seeds=[1])
+    frame = job.run(progress=False)
+    assert set(frame["measure"]) == {"none", "replay"} and set(frame["strength"]) == {0, 2, 50}
+    old = job._old.train
+    pieces = {}
+    for share, (first, second) in {None: seen[:2], 2.0: seen[2:4], 50.0: seen[4:]}.items():
+        if share is None:
+            plain_ones = first, second
+            continue
+        size = round(len(old) * share / 100)
+        pieces[share] = job._kept_piece(share, 1).train
+        doubled, text = np.concatenate([old, old]).tolist(), pieces[share].tolist()
+        assert len(text) == size and any(doubled[n : n + size] == text for n in range(len(old)))
+        for found, plain_one in zip((first, second), plain_ones, strict=True):
+            assert len(found) == 8 and np.array_equal(found[2:], plain_one[2:])  # a quarter of two steps of 4
+            assert all(any(text[n : n + 9] == row for n in range(size)) for row in found[:2].tolist())
+    assert np.array_equal(pieces[50.0][: len(pieces[2.0])], pieces[2.0])
+    assert len({tuple(of) for of in losses(frame, step=4)}) == 3
+    with pytest.raises(ValueError, match=r"longer than a sequence of 8 tokens, at least .* per cent .* received 0.01"):
+        small.job(replay=[0.01])

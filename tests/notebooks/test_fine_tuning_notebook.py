@@ -24,6 +24,7 @@ FINE_TUNING = {
     "optimizer_options": {"global_clipnorm": 1.0},
     "model_options": {"blocks": 1, "width": 16},
     "lora": [2],
+    "replay": [20.0],
 }
 
 
@@ -65,9 +66,9 @@ def test_fine_tuning_runs_shows_and_reads_again(tmp_path):
     tiny |= {"files": [], "new_perplexity": None}
     notebook = execute("finetuning.ipynb", tmp_path, out=str(out), **tiny)
     frame = report.read_fine_tuning(out)
-    # Plain fine-tuning, factors alone, and two penalties at two strengths, for two seeds, evaluated before, within and
-    # after.
-    assert len(frame) == 6 * 2 * 3 and set(frame["status"]) == {"ok"}
+    # Plain fine-tuning, factors alone, replay, and two penalties at two strengths, for two seeds, evaluated before,
+    # within and after.
+    assert len(frame) == 7 * 2 * 3 and set(frame["status"]) == {"ok"}
     run = frame["run"].iloc[0]
     written = {path.stem for path in figures.glob("*.png")}
     assert written == {f"{name}-{run}" for name in ("frontiers", "steps", "spread", "pull")}

@@ -329,9 +329,10 @@ def test_perplexities_over_steps_are_drawn(frame, nothing_left_open):
         report.perplexity_over_steps(frame, [("fisher", "plain", 7.0)])
 
 
-def test_low_rank_factors_are_one_method_more(frame, nothing_left_open):
+def test_low_rank_factors_and_replay_are_methods_more(frame, nothing_left_open):
     path = [(1.0, 3.0), (1.1, 2.6), (1.2, 2.2)]
     alone = [points(path, "lora", "none", 4.0, seed) for seed in (0, 1, 2)]
+    alone += [points(path, "replay", "none", 1.0, seed) for seed in (0, 1, 2)]
     both = [points(path, "fisher", "plain:lora=4", strength, seed) for seed in (0, 1, 2) for strength in (1.0, 10.0)]
     frame = pd.concat([frame, *alone, *both], ignore_index=True)
     table = report.at_equal_new(frame, math.exp(2.4)).set_index(["measure", "penalty"])
@@ -342,6 +343,7 @@ def test_low_rank_factors_are_one_method_more(frame, nothing_left_open):
     for axis in figure.axes:
         line = labelled(axis)["factors of rank 4, by step"]
         assert line.get_xdata() == pytest.approx(np.exp([3.0, 2.6, 2.2]))
+        assert "replay of 1 % of the old text, by step" in labelled(axis)
     steps = report.perplexity_over_steps(frame)
     assert "factors of rank 4" in labelled(steps.axes[0]) and len(steps.axes) == 6
     assert {line for line in labelled(report.meter_trace(frame).axes[0])} == {"fisher"} | {
