@@ -10,7 +10,11 @@ model.fit(x_b, y_b, callbacks=[StabilityMeter()])
 """
 
 import engine  # noqa: F401, before Keras, whose backend it keeps quiet
-from consolidation._elastic import PENALTIES, ElasticWeightConsolidation, Stability, find
+from consolidation._elastic import ACCUMULATE, ADAPTABLE, PENALTIES, ElasticWeightConsolidation, Stability, find
+from consolidation._low_rank import Factors, LowRankConsolidation, enable_lora, factors, merge_lora
 from consolidation._stability import StabilityMeter
 
-__all__ = ["PENALTIES", "ElasticWeightConsolidation", "Stability", "StabilityMeter", "find"]
+__all__ = [
+    "ACCUMULATE", "ADAPTABLE", "PENALTIES", "ElasticWeightConsolidation", "Factors", "LowRankConsolidation",
+    "Stability", "StabilityMeter", "enable_lora", "factors", "find", "merge_lora",
+]  # fmt: skip

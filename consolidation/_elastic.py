@@ -13,8 +13,15 @@ from engine import backend, checks, wrapper
 PENALTIES = ("plain", "stabilized", "decoupled", "clamped")
 """The kinds of penalty; `ElasticWeightConsolidation` says what each does."""
 
+ADAPTABLE = ("plain", "stabilized", "clamped")
+"""The kinds of penalty whose strength may follow the gradients."""
+ACCUMULATE = ("sum", "mean")
+"""How importances of several tasks become one; `ElasticWeightConsolidation` says what each does."""
+
 _STRENGTH = checks.number(0)
 _BOOLEANS = ("stabilized", "decoupled")
+MEMORY = 0.9
+"""What an adaptive strength keeps of its two averages from one step to the next."""
 METERED = 10
 """So many steps are metered, then one in so many, which stands for that many: the norms of all gradients are a third of
 a small step's time."""
@@ -68,6 +75,17 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
     which pulls towards the anchor, never past it, whatever the wrapped optimizer does with gradients.
 
+    `adaptive` lets the strength follow the gradients. With rho for `strength`, g the task's gradient over all weights
+    and averages(t) = 0.9 averages(t - 1) + 0.1 norms(t) that begin at 0 with every task, the strength of step t is
+
+        rho average of |g| / average of |Omega (w - w*)|
+
+    each with step t's own norm. So rho has no scale: importances that are all a thousand times larger give the same
+    steps, and with rho = 1 the plain penalty's gradient is about as long as the task's. Where the second average is 0,
+    the strength is 0. That is so in the first step of a task, in which every w is at its anchor and nothing is pulled
+    whatever the strength, and until the first `consolidate`. A step whose norms are not finite, such as one that a
+    scaled loss passes over, leaves the averages as they are.
+
     Importances, anchors and strength are optimizer variables: saved with the model, restored with it, and read by a
     compiled step at every call. Until the first `consolidate` all importances are 0, and with importances or a strength
     of 0 the weights move as the wrapped optimizer alone moves them.
@@ -81,18 +99,23 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         strength: float, >= 0. Weight of the penalty (lambda). For penalties written without the 1/2, twice theirs.
         penalty: str. "plain", "stabilized", "decoupled" or "clamped"; the attribute `kind`.
         decay: float in [0, 1]. What earlier importances are multiplied with at each `consolidate`: below 1, online EWC.
+        accumulate: str. "sum": importances are those of all tasks added up, so the penalty gets harder with every task.
+            "mean": their mean, each task weighted with its number of classes (see `consolidate`); one strength then
+            means the same after every task. A weight that a task gives no importance has 0 in it.
         separate: bool. Whether each task keeps the anchor it was consolidated at; else all importances hold to the
             latest one. The sum of one penalty for each task is, up to a constant, one penalty with the summed
             importances and the mean of the anchors weighted with them, so it takes no more memory.
         name: str or None.
         bound: float, above 0. What rate strength Omega is at most in a step of the clamped penalty.
+        adaptive: bool. Whether `strength` is rho and the strength follows the gradients, as said above. Not with the
+            decoupled penalty: what that is to balance is the step of the wrapped optimizer, not a gradient.
         stabilized, decoupled: bool or None. How `penalty` was given before it was one choice; True still works, with a
             FutureWarning.
 
     Raises:
         ValueError: an argument out of its range; both `stabilized` and `decoupled`, or either with another `penalty`; a
-            constant learning rate of 0 with any penalty but the plain one; with the decoupled one a wrapped optimizer
-            that accumulates gradients.
+            constant learning rate of 0 with any penalty but the plain one; with the decoupled one `adaptive`, or a
+            wrapped optimizer that accumulates gradients; a `decay` below 1 with the mean.
 
     Example:
         >>> import keras
@@ -108,19 +131,33 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017; decay: Schwarz et al.,
         "Progress & Compress", ICML 2018; stabilised: Kutalev & Lapina, "Stabilizing Elastic Weight Consolidation
         method in practical ML tasks and using weight importances for neural network pruning",
-        https://arxiv.org/abs/2109.10021, 2021; clamped: the code of EWC-DR, https://arxiv.org/abs/2603.18596, 2026.
+        https://arxiv.org/abs/2109.10021, 2021; mean by classes: the EWC of PyCIL, Zhou et al., "PyCIL: a Python toolbox
+        for class-incremental learning", Science China Information Sciences 2023; clamped: the code of EWC-DR,
+        https://arxiv.org/abs/2603.18596, 2026.
     """
 
     def __init__(
         self, optimizer, strength, penalty="plain", decay=1.0, separate=False, name=None, bound=0.1,
-        stabilized=None, decoupled=None,
+        stabilized=None, decoupled=None, adaptive=False, accumulate="sum",
     ):  # fmt: skip
         penalty = _penalty(checks.choice(*PENALTIES)("penalty", penalty), stabilized, decoupled)
         bound = checks.number(above=0)("bound", bound)
         decay, separate = checks.number(0, 1)("decay", decay), checks.flag("separate", separate)
-        strength = _STRENGTH("strength", strength)
+        if checks.choice(*ACCUMULATE)("accumulate", accumulate) == "mean" and decay < 1:
+            raise ValueError(
+                f'Expected decay=1.0 with accumulate="mean", which makes earlier importances less by itself; received '
+                f"{decay}. Leave it out."
+            )
+        strength, adaptive = _STRENGTH("strength", strength), checks.flag("adaptive", adaptive)
+        if adaptive and penalty not in ADAPTABLE:
+            raise ValueError(
+                f"Expected one of the penalties {', '.join(ADAPTABLE)} with adaptive=True, received {penalty!r}, which "
+                "moves weights beside the wrapped optimizer: the norm of a gradient does not say how far that moves "
+                'them. Use penalty="stabilized".'
+            )
         super().__init__(optimizer, name=name)
         self.kind, self.bound, self.decay, self.separate = penalty, bound, decay, separate
+        self.adaptive, self.accumulate = adaptive, accumulate
         self._check_wrapped()
         self._strength = self.add_variable((), name="strength")
         self.strength = strength
@@ -135,19 +172,32 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         self._anchors = self.add_optimizer_variables(variables, "anchor")
         self._spread = self.add_variable((), name="spread_of_anchors")
         self._meter = self.add_variable((6,), name="meter")
+        if self.adaptive:
+            self._averages = self.add_variable((2,), name="averages_of_norms")
+        if self.accumulate == "mean":
+            self._seen = self.add_variable((), name="classes_seen")
         self._pull_all = backend.fused(self._pulls)
         self._given = []  # which weights came together in a step
 
     @property
     def strength(self):
-        """The penalty's weight: a scalar keras.Variable. Assign a float to change it between tasks."""
+        """The penalty's weight, or rho: a scalar keras.Variable. Assign a float to change it between tasks."""
         return self._strength
 
     @strength.setter
     def strength(self, strength):
         self._strength.assign(_STRENGTH("strength", strength))
 
-    def consolidate(self, importances, variables=None):
+    @property
+    def present_strength(self):
+        """The weight of the penalty in the last step: float. `strength` itself, unless that is adaptive."""
+        strength = backend.read(self._strength)
+        if self.adaptive:
+            self._check_built()
+            strength = _adapted(strength, backend.read(self._averages))
+        return float(strength)
+
+    def consolidate(self, importances, variables=None, classes=None):
         """Anchor at the present weights, and add importances to those of earlier tasks.
 
         Args:
@@ -155,13 +205,19 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 a frozen layer, get none.
             variables: list of keras.Variable, such as `model.trainable_variables`. None: those that the optimizer was
                 built for or, if layers were frozen since, those that were trained.
+            classes: float above 0, or None. The weight of this task in the mean: how many classes it has, as many as
+                it adds where labels are new. None: 1, as many for each task. Not with `accumulate="sum"`.
 
         Raises:
             ValueError: importances of another number or other shapes, negative or not finite; without `variables`, a
                 choice between several sets of weights that they fit; weights that the optimizer does not know, because
                 there has been no training or their layers were frozen; a learning rate of 0 with any penalty
-                but the plain one.
+                but the plain one; `classes` for a sum.
         """
+        self._consolidate(importances, variables, classes)
+
+    def _consolidate(self, importances, variables, classes):
+        """Do so; return what earlier importances and the new ones were multiplied with."""
         self._check_built()
         self._check_wrapped()
         for what, given in (("importances", importances), ("variables", [] if variables is None else variables)):
@@ -178,12 +234,13 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 "Expected each of the variables once, received some twice. Add up their importances first."
             )
         added = {
-            self._get_variable_index(v): a for v, a in zip(variables, _checked(importances, variables), strict=True)
+            self._get_variable_index(v): a for v, a in zip(variables, checked(importances, variables), strict=True)
         }
-        spread = self.decay * float(backend.copied(self._spread))
+        before, now = self._shares(classes)
+        spread = before * float(backend.copied(self._spread))
         for place, weight, importance, anchor in self._held():
-            latest, kept = backend.copied(weight), self.decay * backend.copied(importance)
-            new = added.get(place, np.zeros_like(kept))
+            latest, kept = backend.copied(weight), before * backend.copied(importance)
+            new = now * added.get(place, np.zeros_like(kept))
             total = kept + new
             if self.separate:
                 # Omega_1 (w - a)^2 + Omega_2 (w - b)^2 = (Omega_1 + Omega_2) (w - mean)^2 + a constant.
@@ -194,15 +251,35 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             importance.assign(total)
             anchor.assign(latest)
         self._spread.assign(spread)
+        if self.adaptive:
+            self._averages.assign(np.zeros(2))
+        return before, now
+
+    def _shares(self, classes):
+        """Return what earlier importances and those of a task are multiplied with; a mean counts the task's classes."""
+        if self.accumulate == "sum":
+            if classes is not None:
+                raise ValueError(
+                    f'Expected no number of classes with accumulate="sum", received {classes!r}. Leave it out, or use '
+                    'accumulate="mean", in which it is the weight of a task.'
+                )
+            return self.decay, 1.0
+        classes = checks.number(above=0)("classes", 1 if classes is None else classes)
+        earlier = float(backend.copied(self._seen))
+        self._seen.assign(earlier + classes)
+        return earlier / (earlier + classes), classes / (earlier + classes)
 
     def penalty(self):
-        """Return (strength / 2) * sum Omega (w - w*)^2 at the present weights, over all tasks: float."""
+        """Return (strength / 2) * sum Omega (w - w*)^2 at the present weights, over all tasks: float.
+
+        An adaptive strength is that of the last step.
+        """
         self._check_built()
         total = float(backend.copied(self._spread))
         for _, weight, importance, anchor in self._held():
             moved = backend.copied(weight) - backend.copied(anchor)
             total += np.sum(backend.copied(importance) * moved**2, dtype="float64")
-        return float(backend.copied(self._strength)) / 2 * total
+        return self.present_strength / 2 * total
 
     def step(self, gradients, weights):
         """Move the weights once, held by the penalty."""
@@ -215,17 +292,23 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             return
         # Read before the wrapped optimizer's step, which moves a schedule on.
         rates = self._rates([weights[n] for n in some])
-        held = [[backend.read(vs[places[n]]) for n in some] for vs in (self._importances, self._anchors)]
-        strength = backend.read(self._strength)
+        of_some = [places[n] for n in some]
+        held = [[backend.read(vs[place]) for place in of_some] for vs in (self._importances, self._anchors)]
         task = self.unscaled([gradients[n] for n in some], [weights[n] for n in some])
+        strength = backend.read(self._strength)
 
-        def pulled():
-            return self._pull_all([backend.read(weights[n]) for n in some], *held, strength, rates)
+        def pulled(strength, kind=self.kind):
+            values = [backend.read(weights[n]) for n in some]
+            return self._pulled(of_some, values, *held, strength, rates, kind)
+
+        if self.adaptive:
+            norms = [_norm(task), _norm(pulled(ops.ones(()), "plain"))]
+            strength = self._follow(strength, ops.stack(norms))
 
         if self.kind == "decoupled":
             calls = [backend.read(self.mover(weights[n])._iterations) for n in some]
             super().step(gradients, weights)
-            pulls = pulled()
+            pulls = pulled(strength)
             if wrapper.find(self.inner, keras.optimizers.LossScaleOptimizer):  # passes over calls that overflow
                 calls = zip(calls, [self.mover(weights[n])._iterations for n in some], strict=True)
                 pulls = [
@@ -238,9 +321,18 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             ]
             backend.assign([weights[n] for n in some], moved)
         else:
-            pulls = pulled()
+            pulls = pulled(strength)
             self._step_pulled(gradients, weights, dict(zip(some, pulls, strict=True)), held[0], strength)
         backend.assign([self._meter], [self._metered(backend.read(self._meter), task, pulls, rates)])
+
+    def _follow(self, rho, norms):
+        """Add a step's norms to the averages, and return the strength of that step."""
+        before = backend.read(self._averages)
+        norms = ops.cast(norms, before.dtype)
+        known = ops.all(ops.isfinite(norms))
+        after = ops.where(known, MEMORY * before + (1 - MEMORY) * ops.where(known, norms, 0.0), before)
+        backend.assign([self._averages], [after])
+        return _adapted(rho, after)
 
     def _step_pulled(self, gradients, weights, pulls, importances, strength):
         """Pass on the gradients with the penalty's."""
@@ -267,19 +359,25 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 rates[id(mover)] = ops.cast(mover.learning_rate, self._meter.dtype)
         return [rates[id(self.mover(w))] for w in weights]
 
-    def _pulls(self, weights, importances, anchors, strength, rates):
-        """Return the gradients of the penalty."""
-        pulls = []
-        for weight, importance, anchor, rate in zip(weights, importances, anchors, rates, strict=True):
-            coefficient = ops.cast(strength, importance.dtype) * importance
-            rate = ops.cast(rate, importance.dtype)
-            if self.kind in ("stabilized", "decoupled"):
-                coefficient = coefficient / (1 + rate * coefficient)
-            elif self.kind == "clamped":
-                coefficient = ops.minimum(coefficient, self.bound / rate)
-            # Nothing is added where there is nothing to hold, whatever has become of the weight.
-            pulls.append(ops.where(coefficient > 0, coefficient * (weight - anchor), ops.zeros_like(weight)))
-        return pulls
+    def _pulled(self, places, weights, importances, anchors, strength, rates, kind):
+        """Return the gradients of the penalty with respect to the weights at these places."""
+        return self._pull_all(weights, importances, anchors, strength, rates, kind)
+
+    def _pulls(self, weights, importances, anchors, strength, rates, kind):
+        """Return the gradients of the penalty on each weight by itself."""
+        each = zip(weights, importances, anchors, rates, strict=True)
+        return [self._pull(weight - anchor, omega, strength, rate, kind) for weight, omega, anchor, rate in each]
+
+    def _pull(self, moved, importance, strength, rate, kind):
+        """Return the gradient of the penalty on weights that have moved so far."""
+        coefficient = ops.cast(strength, importance.dtype) * importance
+        rate = ops.cast(rate, importance.dtype)
+        if kind in ("stabilized", "decoupled"):
+            coefficient = coefficient / (1 + rate * coefficient)
+        elif kind == "clamped":
+            coefficient = ops.minimum(coefficient, self.bound / rate)
+        # Nothing is added where there is nothing to hold, whatever has become of the weight.
+        return ops.where(coefficient > 0, coefficient * moved, ops.zeros_like(moved))
 
     def _metered(self, meter, gradients, pulls, rates):
         """Add a step to [steps, those metered, norms of the task's gradient, of the penalty's, shares left, rate]."""
@@ -309,14 +407,14 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
 
         Returns:
             Stability. With a schedule, for the largest learning rate of those steps; before the first of them, for the
-            present one.
+            present one. An adaptive strength is that of the last step.
         """
         self._check_built()
         _, steps, task, pull, left, rate = backend.copied(self._meter).astype("float64")
         rate = rate if steps else max(_present(m.learning_rate) for m in wrapper.movers(self))
-        importances = np.concatenate([backend.copied(o).ravel() for _, _, o, _ in self._held()]).astype("float64")
+        importances = np.concatenate([backend.copied(o).ravel() for o in self._of_all()]).astype("float64")
         several = isinstance(wrapper.unwrapped(self)[-1], keras.optimizers.MultiOptimizer)
-        factors = rate * float(backend.copied(self._strength)) * importances
+        factors = rate * self.present_strength * importances
         return Stability(
             largest=float(factors.max()),
             percentile=float(np.quantile(factors, 0.999)),
@@ -330,6 +428,10 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
         """List (place, weight, importance, anchor) of the weights that are trained."""
         every = zip(self._trainable_variables, self._importances, self._anchors, strict=True)
         return [(place, *of_weight) for place, of_weight in enumerate(every) if of_weight[1] is not None]
+
+    def _of_all(self):
+        """List the variables that hold importances."""
+        return [importance for _, _, importance, _ in self._held()]
 
     def _meant(self, importances):
         """Return the weights that importances are of, if they fit one set of weights alone."""
@@ -367,12 +469,12 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
                 )
 
     def get_config(self):
-        """Return the constructor's arguments, with the present strength."""
+        """Return the constructor's arguments, with the strength that was assigned last."""
         return {
             **super().get_config(),
             "strength": float(backend.copied(self._strength)),
             "penalty": self.kind,
-            **{key: getattr(self, key) for key in ("bound", "decay", "separate")},
+            **{key: getattr(self, key) for key in ("bound", "decay", "separate", "adaptive", "accumulate")},
         }
 
     @classmethod
@@ -424,6 +526,12 @@ def _present(rate):
     return float(backend.read(rate) if isinstance(rate, keras.Variable) else ops.convert_to_tensor(rate))
 
 
+def _adapted(rho, averages):
+    """Return rho times the average norm of the task's gradient over that of the penalty's; 0 where the latter is 0."""
+    task, pull = averages[0], averages[1]
+    return ops.where(pull > 0, ops.cast(rho, averages.dtype) * task / ops.where(pull > 0, pull, 1.0), 0.0)
+
+
 def _norm(arrays):
     """Return the norm of a list of arrays, by way of the norms of their columns.
 
@@ -433,7 +541,7 @@ def _norm(arrays):
     return ops.sqrt(sum(ops.sum(ops.square(ops.norm(c, axis=0))) for c in columns))
 
 
-def _checked(importances, weights):
+def checked(importances, weights):
     """Return importances as arrays of the weights' types, or say what is wrong with them."""
     expected, received = [tuple(w.shape) for w in weights], [a.shape for a in importances]
     if expected != received:

@@ -2,7 +2,9 @@
 
 A model is pretrained on the old text once for each seed, or comes trained; measures score it there. For each measure x
 penalty x strength x seed it is fine-tuned on the new text, and the perplexities of both texts on what was held out of
-them are recorded as it goes on. Plain fine-tuning (measure "none", strength 0) stands beside.
+them are recorded as it goes on. Plain fine-tuning (measure "none", strength 0) stands beside; and where asked for, that
+of low-rank factors (measure "lora", whose strength is the rank), which penalties such as "plain:lora=8" protect, and of
+replay of some of the old text (measure "replay", whose strength is how many per cent).
 """
 
 import dataclasses
@@ -20,15 +22,18 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
+import consolidation
 import importance
 from engine import backend, checks, draws, evaluation, structure, training, wrapper
 from experiments import optimizers, shared, unfit
 from experiments.protection import (
     CHECKS,
     ENDS,
+    LOW_RANK,
     METER,
     Learner,
     Protection,
+    a_penalty_of_factors,
     check_some,
     hold,
     meter,
@@ -50,6 +55,12 @@ SPREAD_KEY = ["measure", "seed", "variable"]
 SPREAD = ["run", "model", *SPREAD_KEY, "kind", "size", "mean", "largest"]
 PRETRAINING_STEPS = 1500
 UNPROTECTED = ENDS[0]
+REPLAYED = 0.25
+"""The share of replayed sequences."""
+_percent = checks.Check(
+    "numbers above 0 and at most 100, per cent of the old text",
+    lambda name, value: float(checks.number(above=0, most=100).take(name, value)),
+)
 _AT_ONCE = 100
 """Steps of pretraining from one checkpoint to the next."""
 
@@ -63,8 +74,16 @@ class FineTuningSettings(Settings):
         new: str. The text that it is fine-tuned on, likewise.
         model: str. "gpt", or a GPT-2 preset of KerasHub, by name or folder.
         measures: tuple of str. Files in `importance/`, with options if wanted; none that watches training.
-        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped".
-        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped", and "plain:adaptive",
+            "stabilized:adaptive" and "clamped:adaptive", whose strength follows the gradients.
+            With "lora=<rank>" as in "plain:lora=8" or "plain:adaptive,lora=8", low-rank factors are tuned in place of
+            the weights, and their product is held (`consolidation.LowRankConsolidation`).
+        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2; of an adaptive one,
+            its rho.
+        lora: tuple of int, above 0. Ranks: for each, a run in which the factors are tuned without a penalty.
+        replay: tuple of float, above 0 and at most 100. How many per cent of the old text's training part are kept, in
+            one piece, a larger one with the smaller in it: for each, a run without a penalty in which a quarter of the
+            sequences are drawn from that piece in place of the new text.
         scaled: bool. Whether importances are divided by their mean over all weights, so that one grid of strengths
             serves all measures.
         sequence_length: int. Tokens.
@@ -84,13 +103,16 @@ class FineTuningSettings(Settings):
         seeds: tuple of int. Each with its own pretraining.
     """
 
-    VARIED = frozenset({"seeds", "measures", "penalties", "strengths"})
+    VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "lora", "replay"})
     NAMED_BY = ("about",)
     CHECKS = (
         Settings.CHECKS
         | CHECKS
         | {
             **dict.fromkeys(("old", "new", "model"), checks.path),
+            "penalties": checks.several(a_penalty_of_factors, least=0),
+            "lora": checks.several(checks.whole(), least=0),
+            "replay": checks.several(_percent, least=0),
             "pretraining_steps": checks.optional(checks.whole(0)),
         }
     )
@@ -116,6 +138,8 @@ class FineTuningSettings(Settings):
     evaluated: int = 256
     model_options: dict = dataclasses.field(default_factory=dict)
     seeds: tuple = (0,)
+    lora: tuple = ()
+    replay: tuple = ()
 
     def __post_init__(self):
         super().__post_init__()
@@ -179,6 +203,12 @@ class FineTuning(Study):
         self.open(out, data_sha256={"old": self._old.digest, "new": self._new.digest})
         self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY, run=s.name)
         self._made, self._scores, self._held_out = {}, {}, None
+        least = 100 * (s.sequence_length + 1) / len(self._old.train)
+        if s.replay and min(s.replay) < least:
+            raise ValueError(
+                f"Expected replay of a piece that is longer than a sequence of {s.sequence_length} tokens, at least "
+                f"{least:.2g} per cent of the old text, received {min(s.replay):g}."
+            )
 
     @property
     def stores(self):
@@ -189,7 +219,9 @@ class FineTuning(Study):
         """List what is asked for: a trial is one run, a (protection, seed)."""
         s = self.settings
         for seed in s.seeds:
-            for protection in (UNPROTECTED, *protections(s)):
+            asked = {"lora": s.lora, "replay": s.replay}
+            others = [Protection(name, "none", float(value)) for name, values in asked.items() for value in values]
+            for protection in (UNPROTECTED, *others, *protections(s)):
                 yield protection.trial(seed), (protection, seed), self._cells(protection, seed)
 
     def do(self, missing):
@@ -274,15 +306,15 @@ class FineTuning(Study):
             asked, x.astype("int32"), y.astype("int32"), seed=seed, loss=self.loss, examples=None
         )
 
-    def _record_spread(self, model, measure, seed):
+    def _record_spread(self, tuner, measure, seed):
         scores = self.scores(measure, seed)
         rows = [
             {
                 "run": self.settings.name, "model": self._language.name, "measure": measure, "seed": seed,
-                "variable": variable.path, "kind": _kind(part), "size": score.size, "mean": score.mean(dtype="float64"),
+                "variable": variable.path, "kind": kind, "size": score.size, "mean": score.mean(dtype="float64"),
                 "largest": float(score.max()),
             }
-            for part, variable, score in zip(structure.parts(model), model.trainable_variables, scores, strict=True)
+            for kind, variable, score in zip(tuner.kinds, tuner.scored, scores, strict=True)
         ]  # fmt: skip
         self.spread.complete(rows)
 
@@ -336,16 +368,18 @@ class FineTuning(Study):
         """Fine-tune once, from the last evaluation that was written."""
         s, started = self.settings, time.perf_counter()
         done = self.store.done
-        tuner = self._compiled(protection.penalty, lambda model: _Tuner(model, self, protection.penalty))
+        rank, penalty = protection.rank, protection.penalty
+        kind = penalty if penalty != "none" or rank is None else f"none:{LOW_RANK}{rank}"
+        tuner = self._compiled(kind, lambda model: _Tuner(model, self, penalty, rank))
         pretrained, importances_ = self.pretrained(seed), None
-        if protection != UNPROTECTED:
+        if penalty != "none":
             scaled = functools.partial(self._scaled, protection.measure, seed)
             importances_, why = unfit.attempt(scaled, tuner.model)
             if why:
                 self._give_up(protection, seed, 0, why)
                 return
-            self._record_spread(tuner.model, protection.measure, seed)
-        tuner.begin(pretrained, protection.strength, importances_)
+            self._record_spread(tuner, protection.measure, seed)
+        tuner.begin_from(pretrained, protection.strength, importances_, seed)
         kept = self.checkpoints(protection.trial(seed), protection.measure)
         written = [c["step"] for c in self._cells(protection, seed) if self.store.key_of(c) in done]
         reached, arrays = kept.latest(max(written, default=0))
@@ -356,7 +390,7 @@ class FineTuning(Study):
         for before, step in itertools.pairwise([0, *s.checkpoints]):
             if step <= reached:
                 continue
-            x, y = self._new.draw((step - before) * s.batch_size, draws.generator(seed, "fine-tuning", step))
+            x, y = self._trained_on(protection, seed, before, step)
             started = time.perf_counter()
             with self.timed("training"):
                 tuner.train(x, y, [step], seed)
@@ -367,6 +401,22 @@ class FineTuning(Study):
                 self._record(tuner, protection, seed, step, started)
             kept.save(step, tuner.state())
         kept.clear()
+
+    def _trained_on(self, protection, seed, before, step):
+        """Return the sequences of some steps: of the new text; with replay, some of the piece kept of the old one."""
+        count = (step - before) * self.settings.batch_size
+        own = self._new.draw(count, draws.generator(seed, "fine-tuning", step))
+        if protection.measure != "replay":
+            return own
+        kept, replayed = self._kept_piece(protection.strength, seed), round(REPLAYED * count)
+        earlier = kept.draw(replayed, draws.generator(seed, "replayed sequences", step))
+        return tuple(np.concatenate([old, new[replayed:]]) for old, new in zip(earlier, own, strict=True))
+
+    def _kept_piece(self, percent, seed):
+        """Return so many per cent of the old text, from a place that the seed decides; it goes on at the start."""
+        tokens = self._old.train
+        begin, size = draws.generator(seed, "replay").integers(len(tokens)), round(len(tokens) * percent / 100)
+        return self._old._replace(train=np.roll(tokens, -begin)[:size])
 
     def _scaled(self, measure, seed):
         found = self.scores(measure, seed)
@@ -387,7 +437,7 @@ class FineTuning(Study):
         """Return `make(model)`, now or of an earlier study of this process that compiles the same.
 
         Args:
-            what: str. "pretrained", "scored" or a penalty.
+            what: str. "pretrained", "scored" or a penalty, "none:lora=8" for factors without one.
             make: callable. From an untrained model to what is compiled of it.
         """
         if what not in self._made:
@@ -431,18 +481,46 @@ class FineTuning(Study):
 
 
 class _Tuner(Learner):
-    """The learner of all runs with one penalty, and what measures its losses."""
+    """The learner of all runs with one penalty and rank, and what measures its losses.
 
-    def __init__(self, model, runs, penalty):
+    Attributes:
+        scored: list of keras.Variable. Those that importances are of: the trainable ones of the pretrained model.
+        kinds: list of str. The kind of layer that each of them belongs to.
+    """
+
+    def __init__(self, model, runs, penalty, rank):
         s = runs.settings
+        self._pretrained, self._rank = training.model_variables(model), rank
+        self.scored, self.kinds = list(model.trainable_variables), [_kind(part) for part in structure.parts(model)]
+        factors = None
+        if rank is not None:
+            consolidation.enable_lora(model, rank)
+            factors = consolidation.factors(model)
         # Keras on TensorFlow squares the gradients of a token's occurrences one by one, not their sum, which Adam
         # means. It is given the sum, with a penalty and without.
-        optimizer = hold(wrapper.Summed(new_optimizer(s)), penalty)
+        optimizer = hold(wrapper.Summed(new_optimizer(s)), penalty, factors)
         super().__init__(model, optimizer, runs.loss, s.batch_size)
         self._held_out = runs.held_out()
         self._evaluator = evaluation.Evaluator(model, runs.loss, *self._held_out[0], s.batch_size)
         zeros = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
         self._nothing = self._evaluator.place(zeros)
+
+    def begin_from(self, weights, strength, importances, seed):
+        """Begin a run at the pretrained weights, with factors, if there are any, that the seed decides."""
+        if self._rank is not None:
+            consolidation.merge_lora(self.model, draws.number(seed, "low-rank factors", bits=32))
+            training.assign(self._pretrained, weights)
+            weights = training.values(training.model_variables(self.model))
+        self.begin(weights, strength)
+        if importances is not None:
+            self.protect(importances)
+
+    def protect(self, importances, classes=None):
+        """Hold the weights, or the kernels that factors make, where they are."""
+        if self._rank is None:
+            super().protect(importances, classes)
+        else:
+            self._penalty.consolidate(importances, self.scored)
 
     def losses(self):
         """Return the mean loss of a token of the old and the new text, nats."""

@@ -8,10 +8,12 @@ import re
 from typing import NamedTuple
 
 import importance
-from consolidation import PENALTIES, ElasticWeightConsolidation, Stability, find
+from consolidation import ADAPTABLE, PENALTIES, ElasticWeightConsolidation, LowRankConsolidation, Stability, find
 from engine import active_outputs, backend, checks, training, wrapper
 from experiments.settings import a_measure
 
+ADAPTIVE, LOW_RANK = "adaptive", "lora="
+"""What may follow a penalty's name: "plain:adaptive", whose `strength` is rho; "plain:lora=8", on factors of rank 8."""
 METER = [f"ewc_{name}" for name in Stability._fields]
 
 
@@ -19,9 +21,11 @@ class Protection(NamedTuple):
     """What tells one run from another, beside its seed.
 
     Attributes:
-        measure: str. A measure, or "none", "joint" or "replay", which have no penalty.
-        penalty: str. "plain", "stabilized", "decoupled", "clamped" or "none".
-        strength: float. For replay, how many examples of each class are kept.
+        measure: str. A measure, or "none", "joint", "replay" or "lora", which have no penalty.
+        penalty: str. "plain", "stabilized", "decoupled" or "clamped"; the same but "decoupled" with ":adaptive", and in
+            fine-tuning with ":lora=<rank>" or ":adaptive,lora=<rank>"; or "none".
+        strength: float. For an adaptive penalty, rho. For replay, how many examples of each class are kept, or how
+            many per cent of the old text; for lora, the rank.
     """
 
     measure: str
@@ -34,6 +38,11 @@ class Protection(NamedTuple):
         strength = f"{self.strength:g}"
         strength = strength if float(strength) == self.strength else repr(self.strength)
         return re.sub(r"[^\w.,=+-]", "-", f"{self.measure}-{self.penalty}-{strength}")
+
+    @property
+    def rank(self):
+        """The rank of the factors that are tuned: int; or None, if the weights themselves are."""
+        return int(self.strength) if self.measure == "lora" else _parsed(self.penalty)[2]
 
     def trial(self, seed):
         """Name the trial that is one run with this protection."""
@@ -52,14 +61,33 @@ def protections(settings):
     return [Protection(m, p, v) for m in s.measures for p in s.penalties for v in s.strengths]
 
 
+def _parsed(penalty):
+    """Return the kind of a penalty, whether it is adaptive, and its rank or None."""
+    kind, _, said = penalty.partition(":")
+    ranks = [int(word.removeprefix(LOW_RANK)) for word in said.split(",") if word.startswith(LOW_RANK)]
+    return kind, ADAPTIVE in said.split(","), ranks[0] if ranks else None
+
+
 _strength = checks.Check(
     "finite numbers above 0, since 0, no protection, is a run of its own",
     lambda name, value: float(checks.number(above=0).take(name, value)),
 )
+_penalty = checks.choice(*PENALTIES, *(f"{kind}:{ADAPTIVE}" for kind in ADAPTABLE))
+_OF_FACTORS = re.compile(rf"({'|'.join(ADAPTABLE)}):({ADAPTIVE},)?{LOW_RANK}[1-9][0-9]*")
+
+
+def _of_factors(name, value):
+    return value if isinstance(value, str) and _OF_FACTORS.fullmatch(value) else _penalty.take(name, value)
+
+
+a_penalty_of_factors = checks.Check(
+    f"{_penalty.what}, or of factors as in 'plain:{LOW_RANK}8' and 'plain:{ADAPTIVE},{LOW_RANK}8'", _of_factors
+)
+"""The check for a penalty where low-rank factors may be tuned in place of weights."""
 STRENGTHS = checks.several(_strength)
 CHECKS = {
     "measures": checks.several(a_measure, least=0),
-    "penalties": checks.several(checks.choice(*PENALTIES), least=0),
+    "penalties": checks.several(_penalty, least=0),
     "strengths": checks.several(_strength, least=0),
 }
 """What settings with protections may say of them. Strength 0 is no protection, but a run of its own."""
@@ -79,17 +107,21 @@ def meter(stability):
     return dict(zip(METER, (float(f"{value:.6g}") for value in stability or [math.nan] * len(METER)), strict=True))
 
 
-def hold(optimizer, penalty, **options):
+def hold(optimizer, penalty, factors=None, **options):
     """Let a penalty hold the weights that an optimizer moves; a run gives it its strength.
 
     Args:
         optimizer: keras.optimizers.Optimizer.
-        penalty: str. "plain", "stabilized", "decoupled", "clamped", or "none": the optimizer as it is.
+        penalty: str. As a `Protection` has it; "none": the optimizer as it is.
+        factors: list of consolidation.Factors or None. Of a model that is tuned by them.
         **options: see `consolidation.ElasticWeightConsolidation`.
     """
     if penalty == "none":
         return optimizer
-    return ElasticWeightConsolidation(optimizer, 0.0, penalty, **options)
+    kind, adaptive, _ = _parsed(penalty)
+    if factors:
+        return LowRankConsolidation(optimizer, 0.0, kind, adaptive=adaptive, factors=factors, **options)
+    return ElasticWeightConsolidation(optimizer, 0.0, kind, adaptive=adaptive, **options)
 
 
 class Learner:
@@ -166,9 +198,15 @@ class Learner:
         training.train(self.model, x, y, epochs, self._batch_size, seed, on_epoch)
         backend.copied(self._optimizer.iterations)  # wait until it is done
 
-    def protect(self, importances):
-        """Hold the weights where they are, each as much as its importance says."""
-        self._penalty.consolidate(importances)
+    def protect(self, importances, classes=None):
+        """Hold the weights where they are, each as much as its importance says.
+
+        Args:
+            importances: list of arrays.
+            classes: int or None. Of the task that was learnt: its weight where the penalty takes a mean over tasks.
+        """
+        mean = self._penalty.accumulate == "mean"
+        self._penalty.consolidate(importances, classes=classes if mean else None)
 
     def seen(self, y):
         """Return what a measure looks at for examples with these labels: the model, the labels and the loss.

@@ -131,6 +131,11 @@ class _Pool:
         self.on_device()
         return tuple(array[places] for array in self._host)
 
+    def labels(self, places):
+        """Return the labels of examples: y (examples,)."""
+        self.on_device()
+        return self._host[1][places]
+
 
 class _Plan:
     """Where the examples of one seed's tasks are.
@@ -163,6 +168,10 @@ class _Plan:
             training.steps_per_epoch(len(self.places[number, "train"]), s.batch_size)
             for number in range(1, self.tasks + 1)
         )
+
+    def classes(self, pool, number):
+        """Count the labels that the training examples of a task have."""
+        return len(np.unique(pool.labels(self.places[number, "train"])))
 
     def examples(self, pool, number, last):
         """Return the last so many training examples of a task (None: all), as the model is given them."""
@@ -270,7 +279,7 @@ class _Batch:
                 if gone:
                     runs.give_up(protection, seed, number, "importances", why)
                 elif protected:
-                    learner.protect(scores)
+                    learner.protect(scores, self._plans[place].classes(self._pool, number))
                 learner.restart()
                 if gone or number == self._tasks:
                     self._ended[place] = learner.optimizer_state()

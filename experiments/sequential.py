@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 
 import importance
+from consolidation import ACCUMULATE
 from engine import checks, draws, evaluation, structure, training
 from experiments import optimizers, replicas, shared, unfit
 from experiments.protection import CHECKS, ENDS, METER, Learner, Protection, check_some, hold, meter, protections
@@ -48,8 +49,10 @@ class SequentialSettings(Settings):
         sequence: str. A file in `tasks/sequences/`.
         model: str. A name among the models of the sequence's first task, or "custom-<hash>" for one of the user's.
         measures: tuple of str. Files in `importance/`, with options if wanted ("mas:outputs=logits").
-        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped".
-        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2.
+        penalties: tuple of str. Among "plain", "stabilized", "decoupled" and "clamped", and "plain:adaptive",
+            "stabilized:adaptive" and "clamped:adaptive", whose strength follows the gradients.
+        strengths: tuple of float, above 0. Of the penalty (strength / 2) * sum Omega (w - w*)^2; of an adaptive one,
+            its rho.
         ends: bool. Whether to run the two ends too: strength 0 (measure "none") and all tasks at once ("joint").
         replay: tuple of int, above 0. Budgets: how many examples of each class of each earlier task are kept, drawn
             from its training data, a larger budget with those of a smaller one among them. Each later task is trained
@@ -69,6 +72,7 @@ class SequentialSettings(Settings):
         examples: int or None. Training examples that measures look at; None: all.
         decay: float. See `consolidation.ElasticWeightConsolidation`.
         separate: bool. Likewise.
+        accumulate: str. "sum" or "mean", likewise; a task's weight in the mean is how many labels it has.
         options: dict. Options of the sequence; of one of label subsets also `scenario`, see `tasks.sequences`.
         seeds: tuple of int. One run each; for the published protocol 0, 1, 2, ..., since what a run gives depends on
             those before it.
@@ -83,7 +87,7 @@ class SequentialSettings(Settings):
     VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "ends", "replay", "replicas"})
     NAMED_BY = ("sequence", "model")
     CHECKS = Settings.CHECKS | CHECKS | {"protocol": checks.choice(*PROTOCOLS), "decay": checks.number(0, 1)}
-    CHECKS |= {"replay": checks.several(checks.whole(), least=0)}
+    CHECKS |= {"replay": checks.several(checks.whole(), least=0), "accumulate": checks.choice(*ACCUMULATE)}
 
     sequence: str
     model: str
@@ -104,12 +108,14 @@ class SequentialSettings(Settings):
     seeds: tuple = (0,)
     replicas: int = 1
     replay: tuple = ()
+    accumulate: str = "sum"
 
     def __post_init__(self):
         super().__post_init__()
         put = object.__setattr__
         check_names("sequence", (self.sequence,), sequences.names())
         check_some(self, needed=not self.ends and not self.replay)
+        hold("sgd", "plain", decay=self.decay, accumulate=self.accumulate)  # which says what does not go together
         if self.replay and self.replicas > 1:
             raise ValueError(
                 f"Expected replicas=1 with replay, whose tasks grow by what is kept; received {self.replicas}. Ask for "
@@ -362,7 +368,7 @@ class Sequential(Study):
                     if why or not training.finite(scores):
                         self.give_up(protection, seed, number, "importances", why)
                         return
-                    learner.protect(scores)
+                    learner.protect(scores, len(np.unique(y)))
                 kept.save(number, learner.state())
         kept.clear()
 
@@ -477,7 +483,8 @@ class _Learner(Learner):
             return importance.Tracked(optimizer, [measure]) if measure else optimizer
 
         def held(optimizer):
-            return hold(optimizer, penalty, decay=settings.decay, separate=settings.separate)
+            options = {name: getattr(settings, name) for name in ("decay", "separate", "accumulate")}
+            return hold(optimizer, penalty, **options)
 
         # The published code lets a trajectory measure see the penalised gradient.
         optimizer = held(track(optimizer)) if settings.protocol == "published" else track(held(optimizer))

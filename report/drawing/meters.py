@@ -11,6 +11,19 @@ PENALTIES = {
     "decoupled": {"color": INK["green"], "linestyle": DASHES["dotted"], "marker": "^"},
     "clamped": {"color": INK["purple"], "linestyle": DASHES["dashdot"], "marker": "v"},
 }
+
+
+def penalties_in(names):
+    """List each of some penalties once: the kinds in their order, each followed by its variants, "plain:adaptive"."""
+    kinds = list(PENALTIES)
+
+    def place(name):
+        kind = name.partition(":")[0]
+        return (kinds.index(kind) if kind in kinds else len(kinds), name)
+
+    return sorted(set(names), key=place)
+
+
 LIMITS = {1: ((0, (4, 2)), "1: jumps over its anchor"), 2: ((0, (1, 1.5)), "2: moves away from its anchor")}
 """Where a weight begins to do what, with plain gradient descent and the plain penalty, and how the line looks."""
 
@@ -32,7 +45,7 @@ def draw_meters(chosen, meters, over, below, about, ax=None):
     Returns:
         Figure.
     """
-    penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
+    penalties = penalties_in(name[1] for name, _ in chosen)
     width = 8.4
     size = (width, 0.5 + 1.9 * len(penalties) + legend_height(len({name[0] for name, _ in chosen}) + 2, width))
     figure, axes = panels(len(penalties), len(meters), size, ax, sharex=True, sharey="col")

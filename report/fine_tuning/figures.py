@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 
 from report.drawing.axes import entitle, label_outside, legend_height, logarithmic, panels, share_legend
-from report.drawing.meters import PENALTIES, draw_meters
+from report.drawing.meters import draw_meters, penalties_in
 from report.drawing.style import DASHES, INK, colours, house_style, style
 from report.fine_tuning.results import (
     METHOD,
@@ -22,6 +22,9 @@ from report.statistics.words import count
 from report.tables.columns import choose, of_one_run, parts
 
 PLAIN_LOOK = {"color": INK["grey"], "linestyle": DASHES["dashed"], "marker": "", "label": "plain fine-tuning, by step"}
+OTHERS = {"lora": "factors of rank {:g}", "replay": "replay of {:g} % of the old text"}
+"""What else there is without a penalty."""
+OTHER_DASHES = ("dotted", "dashdot", "solid")
 START_LOOK = {"color": INK["grey"], "linestyle": "none", "marker": "o", "markersize": 6, "label": "pretrained"}
 METERS = {
     "ewc_largest": "largest rate · λ · Ω",
@@ -40,8 +43,9 @@ def plot_frontiers(frame, measures=None, highest=None, ax=None):
 
     Panels are penalties. A line joins a measure's runs after the last step, from the weakest to the strongest penalty;
     a few strengths λ are written beside the longest line of a panel. The dashed line is plain fine-tuning step by step,
-    which begins at the pretrained model, the dot. Thick lines are means of the losses over seeds, thin ones the seeds.
-    Where a seed is missing or its weights did not stay finite, a thick line breaks; a panel's title names the latter.
+    which begins at the pretrained model, the dot; black ones are low-rank factors, and replay, without a penalty. Thick
+    lines are means of the losses over seeds, thin ones the seeds. Where a seed is missing or its weights did not stay
+    finite, a thick line breaks; a panel's title names the latter.
 
     Args:
         frame: DataFrame of `read_fine_tuning`; the rows of one run.
@@ -55,18 +59,19 @@ def plot_frontiers(frame, measures=None, highest=None, ax=None):
     Raises:
         ValueError: rows of several runs, or none to draw.
     """
-    heading, plain, protected = _split(frame)
+    heading, unprotected, protected = _split(frame)
     ends = choose(final(protected), {"measure": measures})
     measures = list(measures or sorted(ends["measure"].unique()))
-    penalties = [name for name in PENALTIES if name in set(ends["penalty"])]
+    penalties = penalties_in(ends["penalty"])
     width = max(1.0 + 2.6 * len(penalties), 5.6)
-    size = (width, 3.2 + legend_height(len(measures) + 2, width))
+    size = (width, 3.2 + legend_height(len(measures) + 1 + len(unprotected), width))
     figure, axes = panels(1, len(penalties), size, ax, sharex=True, sharey=True)
     for axis, penalty in zip(axes[0], penalties, strict=True):
         part = ends[ends["penalty"] == penalty]
         lines = [_path(axis, part[part["measure"] == m], "strength", style(m) | {"label": m}) for m in measures]
         _name_strengths(axis, max(lines, key=_length))
-        _path(axis, plain, "step", PLAIN_LOOK)
+        for look, rows in unprotected:
+            _path(axis, rows, "step", look)
         _start(axis, frame)
         axis.set_title("\n".join([penalty, *textwrap.wrap(_exploded(part), 44)]))
     axes[0, 0].margins(x=0.15)
@@ -75,15 +80,20 @@ def plot_frontiers(frame, measures=None, highest=None, ax=None):
         axes[0, 0].set_ylim(top=highest)
     label_outside(axes, _label(frame, "new"), _label(frame, "old"))
     entitle(figure, axes, f"{heading}, after the last step: {_of_seeds(ends, 'thin lines: each')}", ax)
-    share_legend(figure, axes, ax, last=(PLAIN_LOOK["label"], START_LOOK["label"]))
+    share_legend(figure, axes, ax, last=(*(look["label"] for look, _ in unprotected), START_LOOK["label"]))
     return figure
 
 
 def _split(frame):
-    """Return the name of the one run, its rows of plain fine-tuning, and those with a penalty."""
-    first = of_one_run(frame)
-    plain = (frame[METHOD] == list(PLAIN)).all(axis=1)
-    return f"{first['model']}, {first['old_text']} → {first['new_text']}", frame[plain], frame[~plain]
+    """Return the name of the one run, [(look, rows)] of what has no penalty, plain fine-tuning first, and the rest."""
+    first, without = of_one_run(frame), frame["penalty"] == "none"
+    unprotected = [(PLAIN_LOOK, frame[(frame[METHOD] == list(PLAIN)).all(axis=1)])]
+    others = parts(frame[without & frame["measure"].isin(OTHERS)], ["measure", "strength"])
+    for number, ((measure, strength), rows) in enumerate(others):
+        dash, what = OTHER_DASHES[number % len(OTHER_DASHES)], OTHERS[measure].format(strength)
+        look = {"color": INK["black"], "linestyle": DASHES[dash], "label": f"{what}, by step"}
+        unprotected.append((PLAIN_LOOK | look, rows))
+    return f"{first['model']}, {first['old_text']} → {first['new_text']}", unprotected, frame[~without]
 
 
 def _of_seeds(frame, around):
@@ -165,9 +175,9 @@ def perplexity_over_steps(frame, chosen=None, ax=None):
     Raises:
         ValueError: rows of several runs, or a choice of which there are no runs.
     """
-    heading, plain, protected = _split(frame)
-    chosen = _chosen(protected, [name for name in balanced(frame) if name[:2] != PLAIN] if chosen is None else chosen)
-    penalties = [penalty for penalty in PENALTIES if penalty in {name[1] for name, _ in chosen}]
+    heading, unprotected, protected = _split(frame)
+    chosen = _chosen(protected, [name for name in balanced(frame) if name[1] != "none"] if chosen is None else chosen)
+    penalties = penalties_in(name[1] for name, _ in chosen)
     figure, axes = panels(len(penalties), 2, (8.4, 0.5 + 2.0 * len(penalties)), ax, sharex=True, sharey="col")
     for row, penalty in zip(axes, penalties, strict=True):
         for (measure, of, strength), cells in chosen:
@@ -176,7 +186,8 @@ def perplexity_over_steps(frame, chosen=None, ax=None):
                 exploded = len(not_finite(cells))
                 label += f"\n(not finite in {count(exploded, 'seeds')})" if exploded else ""
                 _steps(row, cells, style(measure) | {"label": label})
-        _steps(row, plain, PLAIN_LOOK | {"label": "plain fine-tuning"})
+        for look, cells in unprotected:
+            _steps(row, cells, look | {"label": look["label"].removesuffix(", by step")})
         for axis, text in zip(row, ("old", "new"), strict=True):
             axis.set_title(f"{penalty}: the {text} text ({frame[f'{text}_text'].iloc[0]})")
         row[0].set_ylabel("perplexity")

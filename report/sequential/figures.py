@@ -5,7 +5,7 @@ import pandas as pd
 
 from report.drawing.axes import entitle, label_outside, legend_height, logarithmic, panels, share_legend, whole_numbers
 from report.drawing.matrix import draw_matrix
-from report.drawing.meters import PENALTIES, draw_meters
+from report.drawing.meters import PENALTIES, draw_meters, penalties_in
 from report.drawing.style import DASHES, INK, house_style, style
 from report.sequential.results import ENDS, PROTECTION, WHERE, best_strengths, final_accuracies
 from report.statistics.intervals import FEW, student_t
@@ -52,7 +52,7 @@ def strength_curves(frame, measures=None, lowest=None, ax=None):
     where = _where(finals)
     protected = choose(finals[finals["penalty"] != "none"], {"measure": measures})
     measures = list(measures or sorted(protected["measure"].unique()))
-    penalties = [name for name in PENALTIES if name in set(protected["penalty"])]
+    penalties = penalties_in(protected["penalty"])
     if protected.groupby(PROTECTION[:2])["strength"].nunique().max() == 1:
         return _each_once(pd.concat([protected, finals[finals["measure"].isin(ENDS)]]), measures, where, ax)
     width = max(1.0 + 2.6 * len(penalties), 5.6)

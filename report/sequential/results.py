@@ -33,7 +33,8 @@ def read_sequential(paths):
     Returns:
         DataFrame. One row for each run, task learnt and task tested, as they were written, and what the `.json` beside
         the file says: `protocol`, or "unknown"; `old_per_new`, how many training examples an earlier task has for each
-        of a later one, a mean over all such pairs, NaN in files of before that was written.
+        of a later one, a mean over all such pairs, NaN in files of before that was written, and where importances
+        were not added up but averaged over tasks.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -48,9 +49,11 @@ def _about(file):
     settings = settings_of(file)
     known = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     pairs = [old / new for old, new in itertools.combinations(known.get("examples_per_task", []), 2)]
+    settings = known.get("settings", {})
+    summed = settings.get("accumulate", "sum") == "sum"
     return {
-        "protocol": known.get("settings", {}).get("protocol", "unknown"),
-        "old_per_new": np.mean(pairs) if pairs else np.nan,
+        "protocol": settings.get("protocol", "unknown"),
+        "old_per_new": np.mean(pairs) if pairs and summed else np.nan,
     }
 
 
@@ -123,12 +126,13 @@ def _with_laplace(table, frame):
 
     It approximates the log posterior of an earlier task with N_old examples by -(N_old / 2) sum F (w - w*)^2, F a mean
     over examples. Beside the mean loss of N_new examples that is a strength of N_old / N_new, which is 1 in these
-    units. Any other importance has no such unit (NaN).
+    units. Any other importance has no such unit (NaN), and the rho of an adaptive strength is none.
     """
     if table.empty or "old_per_new" not in frame:
         return table
     ratios = table["run"].map(frame.groupby("run")["old_per_new"].first())
-    strengths = (table["strength"] / ratios).where(table["measure"].str.partition(":")[0].isin(FISHERS))
+    fixed = ~table["penalty"].str.contains(":adaptive")
+    strengths = (table["strength"] / ratios).where(fixed & table["measure"].str.partition(":")[0].isin(FISHERS))
     if strengths.notna().any():
         table.insert(table.columns.get_loc("strength") + 1, "laplace_strength", strengths)
     return table

@@ -34,7 +34,23 @@ def test_a_decay_out_of_its_range(decay):
         wrapped(decay=decay)
 
 
-@pytest.mark.parametrize("name", ["stabilized", "decoupled", "separate"])
+def test_what_does_not_go_with_a_mean_or_with_a_sum(optimizer):
+    with pytest.raises(ValueError, match="accumulate to be one of 'sum', 'mean', received 'max'"):
+        wrapped(accumulate="max")
+    with pytest.raises(ValueError, match=r'decay=1.0 with accumulate="mean", .* received 0.5'):
+        wrapped(accumulate="mean", decay=0.5)
+    ones = [np.ones((2, 3)), np.ones(3)]
+    with pytest.raises(ValueError, match=r'no number of classes with accumulate="sum", received 2'):
+        optimizer.consolidate(ones, classes=2)
+    assert not optimizer.stability().largest
+    mean = wrapped(accumulate="mean")
+    mean.build([keras.Variable(a) for a in ones])
+    for classes in (0, -1, float("nan"), "two"):
+        with pytest.raises(ValueError, match="Expected classes to be a finite number above 0, received"):
+            mean.consolidate(ones, classes=classes)
+
+
+@pytest.mark.parametrize("name", ["stabilized", "decoupled", "separate", "adaptive"])
 @pytest.mark.parametrize("value", ["false", 0])
 def test_what_is_neither_true_nor_false(name, value):
     with pytest.raises(ValueError, match=f"Expected {name} to be True or False, received"):
@@ -67,6 +83,11 @@ def test_the_booleans_of_before_go_on_working_and_say_what_to_write(kind):
         assert wrapped(**{kind: False}).kind == "plain"
     with pytest.raises(ValueError, match=f"received penalty='clamped' and {kind}=True"):
         wrapped(penalty="clamped", **{kind: True})
+
+
+def test_a_strength_that_follows_gradients_where_no_gradient_is_added():
+    with pytest.raises(ValueError, match=r"plain, stabilized, clamped with adaptive=True, received 'decoupled'"):
+        wrapped(penalty="decoupled", adaptive=True)
 
 
 def test_both_cures_at_once():

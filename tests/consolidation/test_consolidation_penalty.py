@@ -252,6 +252,43 @@ def test_decay_fades_earlier_tasks(separate):
     assert optimizer.penalty() == pytest.approx(value, rel=1e-4)
 
 
+def test_the_mean_by_classes_by_hand():
+    weight = keras.Variable([1.0, 0.0])
+    optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(RATE), 1.0, accumulate="mean")
+    optimizer.build([weight])
+    kept = []
+    for importance, classes in (([1.0, 2.0], 2), ([4.0, 2.0], 1), ([0.0, 5.0], 3)):
+        optimizer.consolidate([np.array(importance)], classes=classes)
+        kept.append(plain.values(optimizer._importances)[0].tolist())
+    # (2 * 1 + 1 * 4) / 3 and (2 * 2 + 1 * 2) / 3, then (3 * 2 + 3 * 0) / 6 and (3 * 2 + 3 * 5) / 6
+    np.testing.assert_allclose(kept, [[1, 2], [2, 2], [1, 3.5]], rtol=1e-6)
+    weight.assign([3.0, 1.0])
+    assert optimizer.penalty() == pytest.approx((1 * 2**2 + 3.5 * 1**2) / 2)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_the_mean_is_the_sum_over_the_classes_seen(separate):
+    """Of importances times the classes of their tasks; so anchors and penalties are those of a sum."""
+    found = []
+    for accumulate in ("mean", "sum"):
+        weights = variables((3, 2), (2,))
+        options = {"accumulate": accumulate, "separate": separate}
+        optimizer = ElasticWeightConsolidation(keras.optimizers.SGD(RATE), STRENGTH, **options)
+        optimizer.build(weights)
+        rng = np.random.default_rng(4)
+        for classes in (2, 5, 3):
+            importances = [rng.random(w.shape).astype("float32") for w in weights]
+            if accumulate == "mean":
+                optimizer.consolidate(importances, classes=classes)
+            else:
+                optimizer.consolidate([classes / 10 * a for a in importances])
+            for w in weights:
+                w.assign(w + rng.standard_normal(w.shape).astype("float32"))
+        found.append([*plain.values(optimizer._importances), *plain.values(optimizer._anchors), optimizer.penalty()])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_doctests():
     found = doctest.testmod(consolidation._elastic)
     assert found.attempted and not found.failed

@@ -13,6 +13,8 @@ from engine import training, wrapper
 IN_KERAS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in its own saving
 PENALTIES = [{"penalty": kind} for kind in consolidation.PENALTIES]
 EVERY_PENALTY = pytest.mark.parametrize("options", PENALTIES, ids=consolidation.PENALTIES)
+ADAPTIVE = {"penalty": "stabilized", "adaptive": True, "accumulate": "mean", "decay": 1.0}
+AND_ADAPTIVE = pytest.mark.parametrize("options", [*PENALTIES, ADAPTIVE], ids=[*consolidation.PENALTIES, "adaptive"])
 
 
 def same(one, other, **tolerance):
@@ -49,11 +51,11 @@ def test_fit_follows_the_penalty_written_out(setting, options, jit_compile):
 
 
 @IN_KERAS
-@EVERY_PENALTY
+@AND_ADAPTIVE
 def test_save_load_and_go_on(setting, options, tmp_path):
     schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 5, 0.9)
     optimizer = ElasticWeightConsolidation(
-        keras.optimizers.Adam(schedule), 1.0, decay=0.5, separate=True, **options
+        keras.optimizers.Adam(schedule), 1.0, separate=True, **{"decay": 0.5, **options}
     )  # fmt: skip
     whole = setting.model(optimizer)
     setting.fit(whole, 0)
@@ -74,7 +76,14 @@ def test_save_load_and_go_on(setting, options, tmp_path):
 @IN_KERAS
 def test_configuration_round_trip():
     optimizer = ElasticWeightConsolidation(
-        importance.Tracked(keras.optimizers.SGD(0.5)), 2.0, "clamped", decay=0.5, separate=True, bound=0.2, name="held"
+        importance.Tracked(keras.optimizers.SGD(0.5)),
+        2.0,
+        "clamped",
+        decay=0.5,
+        separate=True,
+        bound=0.2,
+        name="held",
+        adaptive=True,
     )
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert isinstance(copy, ElasticWeightConsolidation) and copy.get_config() == optimizer.get_config()
@@ -92,7 +101,7 @@ def test_a_file_of_before_the_penalty_was_one_choice(setting, kind, tmp_path, mo
     setting.fit(whole, 0)
     optimizer.consolidate(setting.importances)
     config = optimizer.get_config()
-    before = {key: value for key, value in config.items() if key not in ("penalty", "bound")}
+    before = {key: value for key, value in config.items() if key not in ("penalty", "bound", "adaptive", "accumulate")}
     before |= {"stabilized": kind == "stabilized", "decoupled": kind == "decoupled"}
     with monkeypatch.context() as patched:
         patched.setattr(ElasticWeightConsolidation, "get_config", lambda self: before)
@@ -186,7 +195,7 @@ def test_both_orders_train_alike(setting):
     same(*found)
 
 
-@EVERY_PENALTY
+@AND_ADAPTIVE
 def test_vectorised_over_strengths_equals_one_at_a_time(setting, options):
     if plain.BACKEND != "jax":
         pytest.skip("TensorFlow's optimizers have no stateless_apply")

@@ -133,8 +133,10 @@ OF_ALL = {
     "model": is_text, "batch_size": whole(1), "optimizer": is_optimizer, "optimizer_options": options(ADAM),
     "learning_rate": POSITIVE, "seeds": listed(whole(0)),
 }  # fmt: skip
+KINDS = ["plain", "stabilized", "decoupled", "clamped", "plain:adaptive", "stabilized:adaptive", "clamped:adaptive"]
+OF_FACTORS = [f"{kind}:{more}lora=4" for kind in ("plain", "stabilized", "clamped") for more in ("", "adaptive,")]
 PROTECTED = {
-    "penalties": listed(among(["plain", "stabilized", "decoupled", "clamped"])),
+    "penalties": listed(among(KINDS)),
     "strengths": listed(POSITIVE, 1, float),
 }  # fmt: skip
 STUDIES = {
@@ -182,12 +184,15 @@ STUDIES = {
             "ends": is_flag, "epochs": whole(1), "protocol": among(["honest", "published"]),
             "examples": none_or(whole(1)), "decay": number(lambda v: 0 <= v <= 1), "separate": is_flag,
             "options": is_json, "replicas": whole(1), "replay": listed(whole(1), 0),
+            "accumulate": among(["sum", "mean"]),
         },
     ),
     FineTuningSettings: (
         {"measures": ["magnitude"], "strengths": [1.0, 10.0]},
         {
-            **OF_ALL, **PROTECTED, "old": is_path, "new": is_path, "model": is_path,
+            **OF_ALL, **PROTECTED, "penalties": listed(among([*KINDS, *OF_FACTORS])),
+            "lora": listed(whole(1), 0), "replay": listed(number(lambda v: 0 < v <= 100), 0, float),
+            "old": is_path, "new": is_path, "model": is_path,
             "measures": measures(0, set(NAMES) - set(WATCHING)), "scaled": is_flag, "sequence_length": whole(1),
             "pretraining_steps": none_or(whole(0)), "pretraining_rate": POSITIVE, "steps": whole(1), "every": whole(1),
             "examples": whole(1), "per_token": is_flag, "evaluated": whole(1), "model_options": options(GPT),

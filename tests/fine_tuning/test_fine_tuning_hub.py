@@ -104,6 +104,14 @@ def test_it_is_fine_tuned(hub, preset):
     assert hub.job(**settings).run(progress=False).equals(frame)
 
 
+def test_its_factors_are_tuned(hub):
+    settings = {"measures": ["magnitude"], "penalties": ["plain:lora=2"], "strengths": [1.0], "lora": [2]}
+    frame = hub.run(**settings).set_index(["penalty", "measure", "step"])
+    assert set(frame["status"]) == {"ok"}
+    for of in (("none", "lora"), ("plain:lora=2", "magnitude")):
+        assert frame.loc[(*of, 4), "new_loss"] < frame.loc[(*of, 0), "new_loss"]
+
+
 def test_a_preset_that_is_none(hub, tmp_path, preset, monkeypatch):
     folder = tmp_path / "empty"
     folder.mkdir()

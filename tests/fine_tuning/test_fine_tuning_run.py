@@ -172,6 +172,25 @@ def test_who_joins_does_the_same_and_nothing_twice(small):
     assert not list((small.folder / "joined").glob("*+*.csv"))
 
 
+def test_runs_of_factors_go_on_join_and_do_not_touch_the_others(small, trained):
+    settings = {**HELD, "penalties": ["stabilized:lora=2"], "lora": [2, 3]}
+    alone = small.run("parts", **HELD)
+    whole = small.run("whole", **settings)
+    trained.dies_at = len(trained) + 2 * 3  # in the second step of factors that are held
+    with pytest.raises(KeyboardInterrupt):
+        small.run("parts", **settings)
+    trained.dies_at = None
+    frame = small.run("parts", **settings)
+    pd.testing.assert_frame_equal(frame[: len(alone)], alone)
+    same(frame[(frame["penalty"] != "stabilized")], whole)
+    named = frame[frame["step"] == 4].set_index(["measure", "penalty", "strength"]).index.tolist()
+    assert set(named) == {
+        ("none", "none", 0.0), ("magnitude", "stabilized", 3.0), ("lora", "none", 2.0), ("lora", "none", 3.0),
+        ("magnitude", "stabilized:lora=2", 3.0),
+    }  # fmt: skip
+    assert len({tuple(of) for of in losses(frame, step=4)}) == 5
+
+
 def test_how_far_it_is_can_be_asked(small, trained):
     trained.dies_at = 4
     with pytest.raises(KeyboardInterrupt):

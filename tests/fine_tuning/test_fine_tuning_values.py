@@ -2,11 +2,13 @@
 
 import itertools
 
+import keras
 import numpy as np
 import plain
 import pytest
 import reference_language
 
+import consolidation
 from engine import draws, training
 
 HELD = {"measures": ["magnitude"], "penalties": ["stabilized"], "strengths": [3.0]}
@@ -139,3 +141,72 @@ def test_importances_are_scaled_to_a_mean_of_1(small):
     raw = small.run(**HELD, optimizer="sgd", learning_rate=0.5, scaled=False)
     held = raw[(raw["measure"] == "magnitude") & (raw["step"] > 0)]["ewc_largest"]
     np.testing.assert_allclose(held, 0.5 * 3.0 * scores.max(), rtol=1e-5)
+
+
+def test_factors_are_tuned_and_held_as_a_plain_loop_does(small):
+    """Gradient descent on A, B and biases, from the penalty on the kernels that they make."""
+    rate, strength, rank = 0.1, 3.0, 2
+    settings = {"optimizer": "sgd", "learning_rate": rate, "scaled": False, "lora": [rank]}
+    job = small.job(measures=["magnitude"], penalties=["plain:lora=2"], strengths=[strength], **settings)
+    frame = job.run(progress=False)
+    assert set(frame["status"]) == {"ok"} and len(frame) == 3 * 3
+    np.testing.assert_allclose(losses(frame, step=0), losses(frame, step=0)[[0] * 3], rtol=1e-6)
+    start, scores = job.pretrained(0), job.scores("magnitude", 0)
+    for measure, kind, held in (("lora", "none:lora=2", 0.0), ("magnitude", "plain:lora=2", strength)):
+        model = built(job, start)
+        before = list(model.trainable_variables)
+        anchors = dict(zip([v.path for v in before], plain.values(before), strict=True))
+        omegas = dict(zip(anchors, scores, strict=True))
+        consolidation.enable_lora(model, rank, seed=draws.number(0, "low-rank factors", bits=32))
+        parts = consolidation.factors(model)
+        trained = [v.path for v in model.trainable_variables]
+
+        def penalty(values, omegas=omegas, anchors=anchors, parts=parts, trained=trained):
+            of = dict(zip(trained, values, strict=True))
+            total = sum(keras.ops.sum(omegas[p.kernel] * keras.ops.matmul(of[p.a], of[p.b]) ** 2) for p in parts)
+            others = [path for path in trained if "lora" not in path]
+            return (total + sum(keras.ops.sum(omegas[p] * (of[p] - anchors[p]) ** 2) for p in others)) / 2
+
+        weights = plain.values(model.trainable_variables)
+        for batch in filter(None, rounds(job, 0)):
+            pairs = zip(of_task(job, model, weights, *batch), plain.gradient(penalty, weights), strict=True)
+            weights = [w - rate * (g + held * p) for w, (g, p) in zip(weights, pairs, strict=True)]
+        for found, expected in zip(tuned(job, kind), weights, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        training.assign(model.trainable_variables, weights)
+        expected = [reference_language.mean_loss(model, *part) for part in job.held_out()]
+        np.testing.assert_allclose(losses(frame, measure=measure)[-1], expected, rtol=1e-4)
+    ends = [losses(frame, measure=measure)[-1] for measure in ("none", "lora", "magnitude")]
+    assert len({round(float(old), 4) for old, _ in ends}) == 3
+    assert (job.spread.frame()["size"] == [score.size for score in scores]).all()
+
+
+def test_replay_trains_on_a_piece_of_the_old_text(small, monkeypatch):
+    seen, train = [], training.train
+
+    def watched(model, x, y, *rest):
+        seen.append(np.concatenate([x, y[:, -1:]], axis=1))
+        assert np.array_equal(y[:, :-1], x[:, 1:])
+        train(model, x, y, *rest)
+
+    monkeypatch.setattr(training, "train", watched)
+    job = small.job(replay=[2.0, 50.0], seeds=[1])
+    frame = job.run(progress=False)
+    assert set(frame["measure"]) == {"none", "replay"} and set(frame["strength"]) == {0, 2, 50}
+    old = job._old.train
+    pieces = {}
+    for share, (first, second) in {None: seen[:2], 2.0: seen[2:4], 50.0: seen[4:]}.items():
+        if share is None:
+            plain_ones = first, second
+            continue
+        size = round(len(old) * share / 100)
+        pieces[share] = job._kept_piece(share, 1).train
+        doubled, text = np.concatenate([old, old]).tolist(), pieces[share].tolist()
+        assert len(text) == size and any(doubled[n : n + size] == text for n in range(len(old)))
+        for found, plain_one in zip((first, second), plain_ones, strict=True):
+            assert len(found) == 8 and np.array_equal(found[2:], plain_one[2:])  # a quarter of two steps of 4
+            assert all(any(text[n : n + 9] == row for n in range(size)) for row in found[:2].tolist())
+    assert np.array_equal(pieces[50.0][: len(pieces[2.0])], pieces[2.0])
+    assert len({tuple(of) for of in losses(frame, step=4)}) == 3
+    with pytest.raises(ValueError, match=r"longer than a sequence of 8 tokens, at least .* per cent .* received 0.01"):
+        small.job(replay=[0.01])

@@ -10,7 +10,7 @@ from report.fine_tuning.results import COLUMNS, IMPORTANCES, METER
 
 FINE_TUNING = {
     "measures": ["magnitude"],
-    "penalties": ["stabilized"],
+    "penalties": ["stabilized", "plain:lora=2"],
     "strengths": [1.0, 10.0],
     "seeds": [0, 1],
     "examples": 4,
@@ -23,6 +23,8 @@ FINE_TUNING = {
     "learning_rate": 0.1,
     "optimizer_options": {"global_clipnorm": 1.0},
     "model_options": {"blocks": 1, "width": 16},
+    "lora": [2],
+    "replay": [20.0],
 }
 
 
@@ -64,8 +66,9 @@ def test_fine_tuning_runs_shows_and_reads_again(tmp_path):
     tiny |= {"files": [], "new_perplexity": None}
     notebook = execute("finetuning.ipynb", tmp_path, out=str(out), **tiny)
     frame = report.read_fine_tuning(out)
-    # Plain fine-tuning and one protected run at two strengths, for two seeds, evaluated before, within and after.
-    assert len(frame) == 3 * 2 * 3 and set(frame["status"]) == {"ok"}
+    # Plain fine-tuning, factors alone, replay, and two penalties at two strengths, for two seeds, evaluated before,
+    # within and after.
+    assert len(frame) == 7 * 2 * 3 and set(frame["status"]) == {"ok"}
     run = frame["run"].iloc[0]
     written = {path.stem for path in figures.glob("*.png")}
     assert written == {f"{name}-{run}" for name in ("frontiers", "steps", "spread", "pull")}

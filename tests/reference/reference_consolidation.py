@@ -40,3 +40,21 @@ def proximal(weights, strength, importances, anchors, rate):
         (np.asarray(w) + rate * strength * omega * mean) / (1 + rate * strength * omega)
         for w, omega, mean in zip(weights, importances, anchors, strict=True)
     ]
+
+
+def adaptive(weights, gradients, rho, importances, anchors, rate, kind, bound=0.1, memory=0.9):
+    """Some steps of gradient descent from given task gradients, a list of arrays each; return weights and strengths."""
+    weights, task, pull, strengths = [w.copy() for w in weights], 0.0, 0.0, []
+    for gradient_ in gradients:
+        squares_of_task = squares_of_pull = 0.0
+        for w, g, omega, anchor in zip(weights, gradient_, importances, anchors, strict=True):
+            squares_of_task += float(np.sum(g.astype("float64") ** 2))
+            squares_of_pull += float(np.sum((omega * (w - anchor)).astype("float64") ** 2))
+        task = memory * task + (1 - memory) * squares_of_task**0.5
+        pull = memory * pull + (1 - memory) * squares_of_pull**0.5
+        strengths.append(rho * task / pull if pull else 0.0)
+        for n, (w, g, omega, anchor) in enumerate(zip(weights, gradient_, importances, anchors, strict=True)):
+            held = strengths[-1] * omega
+            held = {"plain": held, "stabilized": held / (1 + rate * held), "clamped": np.minimum(held, bound / rate)}
+            weights[n] = w - rate * (g + held[kind] * (w - anchor))
+    return weights, strengths

@@ -329,6 +329,28 @@ def test_perplexities_over_steps_are_drawn(frame, nothing_left_open):
         report.perplexity_over_steps(frame, [("fisher", "plain", 7.0)])
 
 
+def test_low_rank_factors_and_replay_are_methods_more(frame, nothing_left_open):
+    path = [(1.0, 3.0), (1.1, 2.6), (1.2, 2.2)]
+    alone = [points(path, "lora", "none", 4.0, seed) for seed in (0, 1, 2)]
+    alone += [points(path, "replay", "none", 1.0, seed) for seed in (0, 1, 2)]
+    both = [points(path, "fisher", "plain:lora=4", strength, seed) for seed in (0, 1, 2) for strength in (1.0, 10.0)]
+    frame = pd.concat([frame, *alone, *both], ignore_index=True)
+    table = report.at_equal_new(frame, math.exp(2.4)).set_index(["measure", "penalty"])
+    assert table.loc[("lora", "none"), "ratio"] < 1 and table.loc[("lora", "none"), "strengths"] == (4.0,)
+    assert table.loc[("fisher", "plain:lora=4"), "old_perplexity"] == table.loc[("lora", "none"), "old_perplexity"]
+    figure = report.plot_frontiers(frame)
+    assert [axis.get_title() for axis in figure.axes] == ["plain", "plain:lora=4", "stabilized"] and apart(figure)
+    for axis in figure.axes:
+        line = labelled(axis)["factors of rank 4, by step"]
+        assert line.get_xdata() == pytest.approx(np.exp([3.0, 2.6, 2.2]))
+        assert "replay of 1 % of the old text, by step" in labelled(axis)
+    steps = report.perplexity_over_steps(frame)
+    assert "factors of rank 4" in labelled(steps.axes[0]) and len(steps.axes) == 6
+    assert {line for line in labelled(report.meter_trace(frame).axes[0])} == {"fisher"} | {
+        line for line in labelled(report.meter_trace(frame).axes[0]) if line[0] in "12"
+    }
+
+
 def test_the_trace_of_the_meter(frame, nothing_left_open):
     figure = report.meter_trace(frame)
     assert apart(figure) and len(figure.axes) == 2 * len(METERS)

@@ -111,6 +111,14 @@ def test_strengths_of_fishers_in_laplace_units(tmp_path, frame):
     settings.write_text(json.dumps({**known, "examples_per_task": [300] * 3}))
     table = report.best_strengths(report.read_sequential(tmp_path))
     assert (table["laplace_strength"] == table["strength"])[table["measure"] == "fisher"].all()
+    averaged = {**known["settings"], "accumulate": "mean"}
+    settings.write_text(json.dumps({"settings": averaged, "examples_per_task": [300] * 3}))
+    assert "laplace_strength" not in report.best_strengths(report.read_sequential(tmp_path))
+    settings.write_text(json.dumps({**known, "examples_per_task": [300] * 3}))
+    rows = report.read_sequential(tmp_path)
+    table = report.best_strengths(rows.assign(penalty=rows["penalty"].replace("plain", "plain:adaptive")))
+    found = table.set_index(["measure", "penalty"])["laplace_strength"]
+    assert np.isnan(found["fisher", "plain:adaptive"]) and found["fisher", "stabilized"] == 10
 
 
 def test_best_strengths_by_hand(frame, published):
@@ -282,6 +290,15 @@ def test_curves_show_means_and_both_ends(frame, nothing_left_open):
         report.strength_curves(frame, ["obd"])
     with pytest.raises(ValueError, match=r"rows of one run, received 2 \(other, strange-mlp-1\)"):
         report.strength_curves(pd.concat([frame, frame.assign(run="other")]))
+
+
+def test_penalties_of_all_names_are_shown(frame, nothing_left_open):
+    frame = frame.assign(penalty=frame["penalty"].replace("plain", "stabilized:adaptive"))
+    chosen = [("fisher", "stabilized:adaptive", 10.0), ("fisher", "stabilized", 10.0)]
+    for figure in (report.strength_curves(frame), report.stability_trace(frame, chosen)):
+        titles = [axis.get_title().split(":  ")[0] for axis in figure.axes]
+        assert any(title.startswith("stabilized:adaptive") for title in titles[1:])
+        assert not titles[0].startswith("stabilized:adaptive")
 
 
 def test_a_line_breaks_where_weights_exploded(frame):

@@ -105,7 +105,8 @@ def test_what_cannot_be(tmp_path):
 @pytest.mark.parametrize("scenario", ["task", "domain"])
 def test_scenarios_side_by_side(tmp_path, scenario):
     settings = {
-        "measures": ["fisher"], "penalties": ["clamped"], "options": {"labels_per_task": 5, "scenario": scenario},
+        "measures": ["fisher"], "penalties": ["clamped", "plain:adaptive"], "accumulate": "mean",
+        "options": {"labels_per_task": 5, "scenario": scenario},
         "epochs": 1, "seeds": [0], "sequence": "split_digits", "batch_size": 200,
     }  # fmt: skip
     assert_same(run(tmp_path / "together", replicas=64, **settings), run(tmp_path / "alone", **settings))

@@ -52,12 +52,14 @@ def test_every_run_has_a_row_for_each_task_seen(tmp_path):
     assert about["examples_per_task"] == [len(sequences.load("permuted_digits", seed=3).first.x_train)] * 2
 
 
-def test_a_run_is_what_a_plain_loop_does(tmp_path):
-    settings = {"measures": ["fisher_empirical"], "penalties": ["plain"], "strengths": [30.0]}
+@pytest.mark.parametrize("penalty, strength", [("plain", 30.0), ("stabilized:adaptive", 2.0)])
+def test_a_run_is_what_a_plain_loop_does(tmp_path, penalty, strength):
+    settings = {"measures": ["fisher_empirical"], "penalties": [penalty], "strengths": [strength]}
     found = run(tmp_path, ends=False, seeds=[5], **settings).set_index(["after_task", "on_task"])
     sequence = sequences.load("permuted_digits", seed=5, tasks=2)
     model = training.initial(sequence.first.build_model, 5)
-    optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(0.01), 30.0)
+    kind, _, adaptive = penalty.partition(":")
+    optimizer = ElasticWeightConsolidation(keras.optimizers.Adam(0.01), strength, kind, adaptive=bool(adaptive))
     model.compile(optimizer, sequence.first.loss, jit_compile=False)
     for number in (1, 2):
         task = sequence[number - 1]

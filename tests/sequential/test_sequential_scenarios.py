@@ -59,6 +59,23 @@ def test_under_task_only_the_active_outputs_are_trained_scored_and_tested(tmp_pa
     assert found.loc[(2, 2), "test_accuracy"] > 0.4 and found.loc[(2, 1), "ewc_largest"] > 0
 
 
+def test_a_mean_over_tasks_is_weighted_with_their_labels(tmp_path, monkeypatch):
+    seen, consolidate = [], ElasticWeightConsolidation.consolidate
+
+    def watched(optimizer, importances, variables=None, classes=None):
+        seen.append((optimizer.accumulate, classes))
+        consolidate(optimizer, importances, variables, classes)
+
+    monkeypatch.setattr(ElasticWeightConsolidation, "consolidate", watched)
+    settings = {"labels_per_task": 2, "ends": False, "epochs": 1, "measures": ["magnitude"]}
+    frames = [run(tmp_path, "class", accumulate=how, **settings) for how in ("mean", "sum")]
+    assert seen == [("mean", 2)] * 4 + [("sum", None)] * 4  # the last task is followed by none
+    largest = [frame[frame["on_task"] == 1].set_index("after_task")["ewc_largest"] for frame in frames]
+    assert largest[0][2] == pytest.approx(largest[1][2]) and largest[0][3] < 0.6 * largest[1][3]
+    with pytest.raises(ValueError, match=r'decay=1.0 with accumulate="mean"'):
+        run(tmp_path, "class", accumulate="mean", decay=0.5)
+
+
 def test_what_each_scenario_keeps(tmp_path):
     """Told which task it is, a network that learns without protection keeps much; not told, nothing."""
     settings = {"measures": [], "epochs": 4}
