@@ -7,6 +7,8 @@ from engine import backend, chunks, examples, losses, per_example, structure, ta
 
 _WITH_UNITS_LAST = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 BATCH, GROUPS_AT_ONCE = 500, 64
+WORTH = 1e9
+"""So many multiply-adds take about as long as tracing what is compiled for one layer alone."""
 
 
 class Elimination:
@@ -14,7 +16,7 @@ class Elimination:
 
     What comes before a layer is computed once for all of its units. Where a dense layer is followed by another, and
     each unit of it is one input of that, replacing a unit changes the next layer's outputs by one product of a column
-    and a row.
+    and a row. Layers for which running the whole model is little work share one compiled function that does so.
 
     Args:
         model: keras.Model, built. Run in inference mode and left as it was; its weights are read at each call.
@@ -116,7 +118,10 @@ class Elimination:
         """
         found: list = []
         left = np.ones(self.count, bool)
+        weights = sum(ids.size for ids in groups)
         for use, owners in _units(self._model, x, groups, self.count):
+            if len(owners) * examples.count(x) * weights < WORTH:
+                continue
             following = _following(self._model, use, x)
             function = _of_units(self._model, self._loss, use, following)
             what = (tuple(use.indices), following and tuple(following.indices))

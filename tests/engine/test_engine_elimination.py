@@ -71,6 +71,7 @@ class Case:
 def quick(monkeypatch):
     monkeypatch.setattr(structure, "xla", lambda model: False)
     monkeypatch.setattr(elimination, "BATCH", 5)
+    monkeypatch.setattr(elimination, "WORTH", 0)
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -78,6 +79,7 @@ def case(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(structure, "xla", lambda model: False)
         patch.setattr(elimination, "BATCH", 5)
+        patch.setattr(elimination, "WORTH", 0)
         yield Case(request.param)
 
 
@@ -97,6 +99,17 @@ def test_a_following_layer_is_found_where_units_are_its_inputs_and_have_no_other
     uses = elimination._units(case.model, case.x, case.groups, case.made.count)
     followed = [elimination._following(case.model, use, case.x) for use, _ in uses]
     assert sum(other is not None for other in followed) == FOLLOWED[request.node.callspec.params["case"]]
+
+
+def test_layers_that_are_little_work_share_one_function(monkeypatch):
+    case, found = Case("mlp"), []
+    weights = sum(ids.size for ids in case.groups)
+    for units, functions in ((0, 3), (3.5, 2), (4.5, 1), (6.5, 0)):  # layers of 6, 4 and 3 units, 13 examples
+        monkeypatch.setattr(elimination, "WORTH", units * 13 * weights)
+        made = elimination.Elimination(case.model, LOSS, case.x, case.y, case.groups, case.new)
+        assert len({id(function) for function, *_ in made._parts}) == functions + (units > 0)
+        found.append(made.losses(np.zeros(13, bool), np.ones(13, bool)))
+    np.testing.assert_allclose(found, [found[0]] * 4, rtol=1e-6)
 
 
 def test_greedy_is_the_plain_loop(case):
