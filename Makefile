@@ -26,7 +26,7 @@ $(error make $(MAKECMDGOALS) takes $(strip $(TAKEN)); received $(WRONG).$(if $(N
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run grid status networks lab notebook-html check test zoo quick floors torture bench clean
+.PHONY: help run grid status networks lab notebook-html check test slow zoo quick floors torture bench clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 21
@@ -75,7 +75,8 @@ ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wra
     tests/test_readme.py::test_the_blocks_of_the_readme_do_what_they_say
 # Many tests begin with the same small nets: what JAX compiled stays in the user's cache folder, apart from that of runs.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weightwise/tests
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25
+# Two processes on two cores: one thread each.
+PYTEST := TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25
 JAX_PYTEST := KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CACHE) JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 $(PYTEST)
 
@@ -90,9 +91,12 @@ lab: $(READY) ## JupyterLab
 
 test: $(TESTABLE) ## everything that is tested, on TensorFlow and on JAX
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(if $(filter tensorflow,$(BACKENDS)),$(PYTEST))
+	$(if $(filter tensorflow,$(BACKENDS)),$(PYTEST) -m "not slow")
 	$(if $(filter jax,$(BACKENDS)),mkdir -p $(CACHE) && find $(CACHE) -type f -mtime +30 -delete)
-	$(if $(filter jax,$(BACKENDS)),$(JAX_PYTEST) -m "not long and not zoo" $(ON_JAX))
+	$(if $(filter jax,$(BACKENDS)),$(JAX_PYTEST) -m "not long and not zoo and not slow" $(ON_JAX))
+
+slow: $(TESTABLE) ## the tests that make test leaves out: ten minutes or so
+	$(PYTEST) -m slow
 
 zoo: $(TESTABLE) ## every measure on every network of the zoo, on both backends: ten minutes or so
 	$(PYTEST) tests/zoo

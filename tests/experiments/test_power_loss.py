@@ -42,6 +42,7 @@ def test_after_a_power_loss_the_run_goes_on(tmp_path, job):
     assert found["losses"] == 40 and found["lost"] == found["doubled"] == found["different"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["grid", "sequence"])
 def test_a_real_study_goes_on_too(tmp_path, job):
     outage = Outage(JOBS[job], tmp_path)

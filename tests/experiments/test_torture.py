@@ -18,6 +18,7 @@ def attempt(job, out, fuse, started):
     threshold_grid.run(out=out, progress=False, **{**SETTINGS, "seeds": [0]})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks a file's name up in /proc")
 def test_killed_runs_end_in_the_same_files(tmp_path):
     tortured = torture.Torture("grid", tmp_path, attempt=attempt)

@@ -106,7 +106,7 @@ def test_pretraining_goes_on_where_it_was_left(small, trained, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("at", [2, 4])
+@pytest.mark.parametrize("at", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_in_the_same_file(small, trained, at):
     settings = {"measures": ["magnitude"], "penalties": ["plain"], "strengths": [1.0]}
     whole = small.run("whole", **settings)

@@ -53,6 +53,7 @@ def test_main_says_what_it_costs_shows_a_figure_and_names_the_file(folder, main)
     assert str(next((folder / "data").glob("*.csv"))) in printed(main)
 
 
+@pytest.mark.slow
 def test_main_run_again_computes_nothing(folder, main):
     before = next((folder / "data").glob("*.csv")).read_bytes()
     again = execute("main.ipynb", folder, out=str(folder / "data"), **TINY)

@@ -181,6 +181,7 @@ def test_chosen_on_validation_and_reported_on_test_with_other_seeds(tmp_path):
     assert len(summary) == 2 * 2 + 2 + 2 * 2  # the search, the report, two ends
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_finds(tmp_path, monkeypatch):
     steps, original = [], start.start
 

@@ -7,4 +7,10 @@ import zoo_layers
 
 @pytest.mark.parametrize("entry", zoo.of(zoo_layers))
 def test_every_measure_agrees_or_refuses(entry, complaints):
-    assert not complaints(entry)
+    assert not complaints(entry, dear=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", zoo.of(zoo_layers))
+def test_so_do_those_that_take_long_to_compile(entry, complaints):
+    assert not complaints(entry, dear=True)

@@ -7,4 +7,10 @@ import zoo_models
 
 @pytest.mark.parametrize("entry", zoo.of(zoo_models))
 def test_every_measure_agrees_or_refuses(entry, complaints):
-    assert not complaints(entry)
+    assert not complaints(entry, dear=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", zoo.of(zoo_models))
+def test_so_do_those_that_take_long_to_compile(entry, complaints):
+    assert not complaints(entry, dear=True)
