@@ -11,6 +11,7 @@ PROTOCOLS = {
     "one_shot": {"color": INK["blue"], "linestyle": DASHES["solid"], "marker": "o"},
     "iterative": {"color": INK["vermillion"], "linestyle": DASHES["dashed"], "marker": "s"},
     "rewind": {"color": INK["green"], "linestyle": DASHES["dashdot"], "marker": "^"},
+    "repaired": {"color": INK["purple"], "linestyle": DASHES["dotted"], "marker": "D"},
 }
 UNPRUNED = {"color": INK["black"], "linestyle": DASHES["dotted"], "label": "nothing removed"}
 AXES = {"accuracy": "test accuracy after retraining", "loss": "test loss after retraining (nats)"}
