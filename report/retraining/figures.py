@@ -58,7 +58,7 @@ def plot(frame, by="measure", metric="accuracy", against="fraction", ax=None):
     unpruned = best[best["measure"] == NONE]
     rows, columns = parts(removed, ["level", "scope"]), [name for (name,), _ in parts(removed, [across])]
     lines = [name for (name,), _ in parts(removed, [by])]
-    width = max(1.0 + 2.3 * len(columns), 5.6)
+    width = max(1.0 + (2.3 if against == "fraction" else 2.8) * len(columns), 5.6)
     size = (width, 2.3 * len(rows) + 0.6 + legend_height(len(lines) + 1, width))
     figure, axes = panels(len(rows), len(columns), size, ax, sharex=True, sharey="row")
     for line, ((level, scope), part) in zip(axes, rows, strict=True):

@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from execution import execute, pictures, printed
+from execution import execute, in_red, pictures, printed
 
 import report
 import tasks
@@ -27,7 +27,7 @@ def test_pruning_of_a_task_and_of_ones_own_network(tmp_path):
     assert len(frame) == 2 * (1 + 2 * 2) * 2 and set(frame["status"]) == set(frame["cost_status"]) == {"ok"}
     run = frame["run"].iloc[0]
     drawn = {f"{when}-{cost}-{run}" for when in ("removed", "retrained") for cost in ("parameters", "latency_1")}
-    assert {path.stem for path in figures.glob("*.png")} == drawn and pictures(ran) == 4
+    assert {path.stem for path in figures.glob("*.png")} == drawn and pictures(ran) == 4 and in_red(ran) == ""
     said = re.findall(r"(whole|smaller): loss [\d.]+, accuracy ([\d.]+), (\d+) parameters", printed(ran))
     task, cut = tasks.load("digits"), keras.models.load_model(smaller)
     accuracy = cut.evaluate(task.x_test, task.y_test, verbose=0)[1]
@@ -37,5 +37,9 @@ def test_pruning_of_a_task_and_of_ones_own_network(tmp_path):
     of_ones_own = {"network": str(smaller), "x": str(tmp_path / "mine.npz"), "out": str(tmp_path / "mine")}
     fewer = TINY | {"measures": ["magnitude"], "fractions": [0.5]}
     ran = execute("pruning.ipynb", tmp_path, smaller=str(tmp_path / "smallest.keras"), **of_ones_own, **fewer)
-    assert set(report.read(tmp_path / "mine")["repair"]) == {"none", "least_squares"} and pictures(ran) == 1
+    assert (
+        set(report.read(tmp_path / "mine")["repair"]) == {"none", "least_squares"}
+        and pictures(ran) == 1
+        and in_red(ran) == ""
+    )
     assert keras.models.load_model(tmp_path / "smallest.keras").count_params() < cut.count_params()
