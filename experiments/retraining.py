@@ -16,8 +16,8 @@ import aggregation
 import importance
 import tasks
 import thresholding
-from engine import checks, chunks, evaluation, structure, training
-from experiments import optimizers, shared, unfit
+from engine import checks, chunks, draws, evaluation, repair, structure, training
+from experiments import costs, optimizers, shared, unfit
 from experiments.settings import Settings, a_measure, check_names
 from experiments.study import Study, new_optimizer
 from experiments.trained_here import TrainedHere, check_recorded, watching
@@ -30,7 +30,7 @@ COLUMNS = [
     "run", "task", "model", *KEY[:-1], "fill", "epoch", "removed_fraction", *VALUES, "seconds", "network", "weights",
     "status",
 ]  # fmt: skip
-PROTOCOLS = ("one_shot", "iterative", "rewind")
+PROTOCOLS = ("one_shot", "iterative", "rewind", "repaired")
 _NAN = float("nan")
 _FIRST = np.finfo("float32").tiny
 
@@ -64,14 +64,19 @@ class RetrainingSettings(Settings):
         protocols: tuple of str. "one_shot": all at once. "iterative": in `rounds` rounds, after which round r of n has
             removed fraction * (1 - (1 - r / n)^3), scored anew in each by the same measure, on the network as it is
             then; what is removed stays so. "rewind": all at once, by the scores of the trained network, whose weights
-            then go back to those of an earlier epoch. All begin with a new optimizer, train for `budget` epochs, and
-            see the same examples in the same order.
+            then go back to those of an earlier epoch. "repaired": all at once, and what is left makes up for it
+            (`engine.repair`), so that epoch 0 says what repair alone gives. All begin with a new optimizer, train for
+            `budget` epochs, and see the same examples in the same order.
         learning_rates: tuple of float or None. Of the retraining. None: that of the training.
         unpruned: bool. Whether the network of which nothing is removed is trained on, too.
         budget: int. Epochs of retraining.
         rounds: int. Of the iterative protocol, which begin at epochs as evenly spaced as whole numbers are.
         rewind: int. The epoch to whose weights "rewind" goes back, 0 the initial ones.
+        repair: str. What "repaired" does: "least_squares", "bias" or "batch_norm".
+        repair_examples: int. From how many of the training examples.
         fill: str. What stands in for removed weights; see `thresholding.replacements`.
+        costs: tuple of str. "parameters", "multiply_adds", "latency": what the network that a retraining ends with
+            costs, as columns; see `experiments.costs`. Latencies are of this machine, best with nothing else on it.
         epochs, batch_size, optimizer, learning_rate, optimizer_options, labels, validation, options, seeds, records,
             examples, variables: as for a threshold grid, `experiments.threshold_grid.GridSettings`, whose networks
             these are: a network that is kept in `out` is not trained again. The first four are those of the retraining
@@ -97,7 +102,9 @@ class RetrainingSettings(Settings):
         "protocols": checks.several(checks.choice(*PROTOCOLS)),
         "learning_rates": checks.optional(checks.several(checks.number(above=0))),
         "rewind": checks.whole(0),
+        "repair": checks.choice(*repair.KINDS[1:]),
         "fill": thresholding.A_FILL,
+        "costs": checks.several(checks.choice(*costs.COLUMNS), least=0),
         "labels": tasks.LABELS,
         "validation": tasks.VALIDATION,
         "variables": checks.either("all", checks.several(checks.text)),
@@ -110,13 +117,16 @@ class RetrainingSettings(Settings):
     levels: tuple = ("weight",)
     scopes: tuple = ("layer",)
     fractions: tuple = (0.5, 0.8, 0.9, 0.95)
-    protocols: tuple = PROTOCOLS
+    protocols: tuple = PROTOCOLS[:3]
     learning_rates: tuple | None = None
     unpruned: bool = True
     budget: int = 5
     rounds: int = 3
     rewind: int = 1
+    repair: str = "least_squares"
+    repair_examples: int = 1000
     fill: str = "zero"
+    costs: tuple = ()
     epochs: int = 5
     batch_size: int = 100
     optimizer: str = "adam"
@@ -136,6 +146,7 @@ class RetrainingSettings(Settings):
         put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
         put(self, "learning_rates", tuple(map(float, self.learning_rates or (self.learning_rate,))))
         put(self, "fractions", tuple(map(float, self.fractions)))
+        put(self, "costs", tuple(cost for cost in costs.COLUMNS if cost in self.costs))
         check_names("task", (self.task,), [*tasks.names(), *([self.task] if tasks.is_of_arrays(self.task) else [])])
         check_names("level", self.levels, aggregation.names())
         for scope in self.scopes:
@@ -143,6 +154,11 @@ class RetrainingSettings(Settings):
         check_recorded(self.measures, self.records)
         if not (self.measures or self.unpruned):
             raise ValueError("Expected measures, or unpruned=True, received neither. Say what is to be retrained.")
+        if self.costs and self.fill != "zero":
+            raise ValueError(
+                "Expected fill='zero' with costs, which are those of a network without what is removed, received "
+                f"{self.fill!r}. Leave one of them out."
+            )
         if "iterative" in self.protocols and self.rounds > self.budget:
             raise ValueError(
                 f"Expected at most as many rounds as epochs of retraining, one each, received rounds={self.rounds} "
@@ -211,6 +227,9 @@ class Retrainings(Study):
             for level in s.levels
             for scope in dict.fromkeys((*s.scopes, *map(_compares, s.scopes)))
         }
+        if "repaired" in s.protocols:
+            repair.Repair(self._model, first.x_train[:1], s.repair)  # or it says that there is nothing to repair
+        self.COLUMNS = [*COLUMNS[:-1], *costs.columns(s.costs), COLUMNS[-1]]
         self.open(out, **self._source.chance, **self._source.about)
 
     def cells(self):
@@ -256,11 +275,14 @@ class Retrainings(Study):
         for measure in asked:
             if scores[measure][1]:
                 unfit.warn(measure, scores[measure][1])
+        mend = self._mender(seed, trained) if any(run.protocol == "repaired" for run in runs) else None
         about = {"run": s.name, "task": s.task, "model": s.model, "seed": seed, "fill": s.fill}
         about |= {"network": source.identity, "weights": weights}
         for run in runs:
             begin = rewound if run.protocol == "rewind" else trained
-            rows = self._retrain(seed, run, begin, scores.get(run.measure))
+            rows = self._retrain(
+                seed, run, begin, scores.get(run.measure), mend if run.protocol == "repaired" else None
+            )
             self.store.complete([{**about, **run._asdict(), **row} for row in rows])
             self.finished()
 
@@ -276,6 +298,13 @@ class Retrainings(Study):
                 found[measure] = self._score(measure, every)[1]
         return dict.fromkeys(measures) | found
 
+    def _mender(self, seed, trained):
+        """Return the repair of a trained network: engine.repair.Repair."""
+        x, most = self._source.scored[0], self.settings.repair_examples
+        rows = draws.generator(seed, "repair examples").choice(len(x), min(len(x), most), replace=False)
+        training.assign(training.model_variables(self._model), trained)
+        return repair.Repair(self._model, x[np.sort(rows)], self.settings.repair)
+
     def _load_task(self, seed):
         s = self.settings
         task = tasks.load(s.task, labels=s.labels, validation=s.validation, seed=seed, **s.options)
@@ -284,7 +313,7 @@ class Retrainings(Study):
         return task
 
     @np.errstate(over="ignore", invalid="ignore")  # what diverged is told of in the rows' status
-    def _retrain(self, seed, run, begin, scores):
+    def _retrain(self, seed, run, begin, scores, mend):
         """Retrain once.
 
         Args:
@@ -292,6 +321,7 @@ class Retrainings(Study):
             run: Retraining.
             begin: list of arrays. What the model's variables begin with.
             scores: tuple or None. What `_score` gave of the trained network.
+            mend: engine.repair.Repair or None. What comes after the removal.
 
         Returns:
             list of dict. What each epoch's row says.
@@ -306,13 +336,17 @@ class Retrainings(Study):
             started = time.perf_counter()
             if epoch in removals and not why:
                 why = self._remove(seed, run, removals[epoch], scores if epoch == 0 else None)
+                if mend and not why:
+                    why = self._mend(mend)
             if epoch and not why:
                 with self.timed("training"):
                     training.train(self._model, *self._examples, [s.epochs + epoch], s.batch_size, seed)
             rows.append(
                 {"epoch": epoch, **self._evaluate(run, why), "seconds": round(time.perf_counter() - started, 3)}
             )
-        return rows
+        with self.timed("evaluating"):
+            cost = costs.of(self._model, self._optimizer.removed(self._model), run.level, s.costs, why)
+        return [row | cost for row in rows]
 
     def _remove(self, seed, run, fraction, scores=None):
         """Remove so much in all, by the scores of the trained network or those of now; return None, or why it fails."""
@@ -339,6 +373,17 @@ class Retrainings(Study):
             for mask, weight, fill in zip(removed, weights, self._replacements(seed, weights), strict=True)
         ]
         self._optimizer.hold(self._model, ranks, fraction, new)
+        return None
+
+    def _mend(self, mend):
+        """Repair what is left; return None, or why it fails."""
+        model = self._model
+        try:
+            made = mend(self._optimizer.removed(model), training.values(model.trainable_variables))
+        except repair.Unsolvable as error:
+            return f"cannot be repaired: {error}"
+        for variables, values in zip((model.trainable_variables, model.non_trainable_variables), made, strict=True):
+            training.assign(variables, values)
         return None
 
     def _replacements(self, seed, weights):

@@ -13,6 +13,8 @@ REMOVAL = ["level", "scope", "protocol", "fraction"]
 ROW = [*WHERE, "seed", "measure", *REMOVAL, "learning_rate", "epoch"]
 VALUES = ["removed_fraction", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
 COLUMNS = [*ROW, "fill", *VALUES, "seconds", "status"]
+COSTS = ["parameters", "multiply_adds", "latency_1", "latency_32"]
+"""What the network costs that a retraining ends with, where a run says so; NaN where it could not be cut."""
 NONE, RANDOM = "none", "random"
 """The "measure" of networks of which nothing is removed, and the one that knows nothing."""
 TESTED = ("difference", "difference_low", "difference_high", "p", "p_wilcoxon", "p_holm")
@@ -28,13 +30,14 @@ def read(paths):
             something else are left out with a warning.
 
     Returns:
-        DataFrame. One row for each retraining and epoch, as they were written.
+        DataFrame. One row for each retraining and epoch, as they were written, with the costs of those that have them.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a file is empty or lacks columns; rows contradict each other.
     """
-    frame = pd.concat([table for _, table in tables(paths, COLUMNS, "runs of retraining")], ignore_index=True)
+    found = tables(paths, COLUMNS, "runs of retraining", optional=[*COSTS, "cost_status"])
+    frame = pd.concat([table for _, table in found], ignore_index=True)
     return once(frame, ROW, VALUES)
 
 
@@ -82,10 +85,10 @@ def summary(frame, metric="accuracy"):
     Returns:
         DataFrame. One row for each run, level, scope, protocol, fraction and measure, the best first (and last the
         networks of which nothing is removed): the `learning_rate`, how many `networks`, how many of them `failed`, the
-        mean `test_<metric>` with `_low` and `_high`, its 95 % Student's t interval (none where some failed); and for
-        each baseline, "random" and "unpruned": `<baseline>_difference`, the mean gain (above 0: better), with `_low`
-        and `_high`, `<baseline>_p`, `_p_wilcoxon` and `_p_holm`, of the pairs of which neither failed; NaN where there
-        are no two.
+        mean `test_<metric>` with `_low` and `_high`, its 95 % Student's t interval (none where some failed); the mean
+        costs, if the run has them (NaN where some network could not be cut); and for each baseline, "random" and
+        "unpruned": `<baseline>_difference`, the mean gain (above 0: better), with `_low` and `_high`, `<baseline>_p`,
+        `_p_wilcoxon` and `_p_holm`, of the pairs of which neither failed; NaN where there are no two.
     """
     rows = []
     for _, of_run in parts(best_rates(frame, metric), WHERE):
@@ -118,6 +121,7 @@ def _about(cells, metric):
         **{key: first[key] for key in (*WHERE, *REMOVAL, "measure", "learning_rate")},
         "networks": len(values), "failed": int(values.isna().sum()),
         name: mean, f"{name}_low": low, f"{name}_high": high,
+        **{cost: cells[cost].mean(skipna=False) for cost in COSTS if cost in cells},
     }  # fmt: skip
 
 

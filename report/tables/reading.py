@@ -325,15 +325,16 @@ def require(table, names, file):
         )
 
 
-def tables(paths, columns, kind, aside=None):
+def tables(paths, columns, kind, aside=None, optional=()):
     """Read all files of one kind.
 
     Args:
         paths: str, Path or list of them. Files (`.csv`, `.csv.gz`), patterns, or folders; files in a folder that hold
             something else are left out with a warning.
-        columns: list of str. What such a file must have, and all that is kept of it.
+        columns: list of str. What such a file must have, and with `optional` all that is kept of it.
         kind: str. What is read, for messages, as in "runs of sequential learning".
         aside: str or None. Files whose name ends so (before `.csv`) are of another kind and passed over in silence.
+        optional: list of str. What such a file may have.
 
     Returns:
         list of (Path, DataFrame).
@@ -348,7 +349,7 @@ def tables(paths, columns, kind, aside=None):
             return None
         table = parse(file)
         require(table, columns, file)
-        return file, table[columns]
+        return file, table[[*columns, *(name for name in optional if name in table)]]
 
     return read_each(read_one, paths, kind)
 

@@ -13,7 +13,7 @@ import aggregation
 import importance
 import tasks
 import thresholding
-from engine import training
+from engine import repair, training
 from experiments import networks, retraining, threshold_grid
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -191,6 +191,64 @@ def test_networks_that_a_grid_has_trained_are_taken(tmp_path, trained):
     assert before == [(0, 1), (0, 2), (0, 3)] and {epoch for _, epoch in trained[3:]} == {4, 5}
 
 
+def test_repaired_is_what_the_engine_makes_of_what_is_left(tmp_path, looked_at):
+    settings = {"measures": ["magnitude"], "levels": ["hidden_unit"], "fractions": [0.5], "repair": "bias"}
+    frame = run(tmp_path, **settings, protocols=["one_shot", "repaired"], unpruned=False, repair_examples=10**6)
+    (of, plain, removed), (of_repaired, found, same_removed) = looked_at[0], looked_at[3]
+    assert (of.protocol, of_repaired.protocol) == ("one_shot", "repaired")
+    task = tasks.load("iris")
+    model = task.build_model()
+    training.assign(training.model_variables(model), kept(tmp_path, 3))
+    expected, _ = repair.Repair(model, task.x_train, "bias")(removed, plain)
+    assert any(np.any(a != b) for a, b in zip(expected, plain, strict=True))
+    for got, value, mask, other in zip(found, expected, removed, same_removed, strict=True):
+        np.testing.assert_allclose(got, value, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(mask, other)
+    for _, weights, masks in looked_at[3:]:  # trained on, what is removed stays so
+        assert all((weight[mask] == 0).all() for weight, mask in zip(weights, masks, strict=True))
+    assert set(frame["status"]) == {"ok"}
+    with pytest.raises(ValueError, match="'batch_norm' can repair"):
+        run(tmp_path / "other", protocols=["repaired"], repair="batch_norm")
+
+
+def test_what_cannot_be_repaired_is_said(tmp_path, monkeypatch):
+    def fails(self, gone, replacements):
+        raise repair.Unsolvable("Expected something else.")
+
+    monkeypatch.setattr(repair.Repair, "__call__", fails)
+    frame = run(tmp_path, measures=["magnitude"], fractions=[0.5], protocols=["repaired"], costs=["parameters"])
+    failed = frame[frame["protocol"] == "repaired"]
+    assert set(failed["status"]) == set(failed["cost_status"]) == {"cannot be repaired: Expected something else."}
+    assert failed[["test_loss", "parameters"]].isna().all(axis=None)
+
+
+def test_costs_are_those_of_the_network_without_what_was_removed(tmp_path):
+    asked = ["latency", "multiply_adds", "parameters"]
+    settings = {"measures": ["magnitude"], "levels": ["weight", "hidden_unit", "unit"], "protocols": ["iterative"]}
+    frame = run(tmp_path, **settings, fractions=[0.5], costs=asked)
+    columns = ["parameters", "multiply_adds", "latency_1", "latency_32", "cost_status"]
+    assert [name for name in frame.columns if name not in retraining.COLUMNS] == columns
+    assert frame.columns[-1] == "status" and set(frame["status"]) == {"ok"}
+    assert frame.groupby(retraining.RUN)[columns].nunique().to_numpy().max() == 1  # measured once
+    last = frame[frame["epoch"] == 2].set_index("level")
+    model = tasks.load("iris").build_model()
+    sizes = [4, 16, 16, 3]
+    assert [tuple(v.shape) for v in model.trainable_variables[::2]] == list(itertools.pairwise(sizes))
+
+    def products(sizes):
+        return sum(n * m for n, m in itertools.pairwise(sizes))
+
+    cost, of = last[["parameters", "multiply_adds"]], last["removed_fraction"]
+    assert cost.loc["none"].tolist() == [model.count_params(), products(sizes)]
+    assert cost.loc["weight"].tolist() == [round(model.count_params() * (1 - of["weight"])), products(sizes)]
+    half = [4, 8, 8, 3]
+    assert of["hidden_unit"] == 0.5
+    assert cost.loc["hidden_unit"].tolist() == [products(half) + sum(half[1:]), products(half)]
+    assert (last.drop("unit")[["latency_1", "latency_32"]] > 0).all(axis=None)
+    assert last.loc["unit", columns[:4]].isna().all() and "Expected ranks" in last.loc["unit", "cost_status"]
+    assert set(last.drop("unit")["cost_status"]) == {"ok"}
+
+
 class Killed(BaseException):
     pass
 
@@ -284,11 +342,16 @@ def test_a_retraining_that_diverges_is_recorded(tmp_path):
         ({"measures": ["synaptic_intelligence"], "records": True}, "scores anew in each round, received synaptic_int"),
         ({"measures": ["synaptic_intelligence"]}, "Expected records=True"),
         ({"fractions": [0.0]}, "Expected fractions to be a finite number of at most 1 and above 0, received 0.0"),
-        ({"protocols": ["lottery"]}, "Expected protocols to be one of 'one_shot', 'iterative', 'rewind', received"),
+        (
+            {"protocols": ["lottery"]},
+            "Expected protocols to be one of 'one_shot', 'iterative', 'rewind', 'repaired', rec",
+        ),
         ({"scopes": ["2:4"]}, "Expected thresholds that are multiples of 1/4"),
         ({"levels": ["weigth"]}, "Did you mean 'weight'"),
         ({"task": "irsi"}, "Did you mean 'iris'"),
         ({"fill": "nothing"}, "Expected fill to be one of"),
+        ({"costs": ["memory"]}, "Expected costs to be one of 'parameters', 'multiply_adds', 'latency', received"),
+        ({"costs": ["latency"], "fill": "mean"}, "Expected fill='zero' with costs"),
     ],
 )
 def test_settings_that_cannot_be(tmp_path, changed, message):

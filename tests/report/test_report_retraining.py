@@ -119,6 +119,52 @@ def test_the_figure_has_the_means(frame, by, panels, networks):
     )
 
 
+@pytest.fixture
+def costly(frame):
+    """The same with costs: parameters that differ by network, and one removal that could not be cut in one network."""
+    left = 1000 * (1 - frame["fraction"]) + frame["seed"]
+    costs = frame.assign(parameters=left, multiply_adds=2 * left, latency_1=left / 500, latency_32=left / 50)
+    uncut = (costs["measure"] == "obd") & (costs["fraction"] == 0.9) & (costs["seed"] == 2)
+    costs.loc[uncut, report.retraining.results.COSTS] = np.nan
+    return costs.assign(cost_status=np.where(uncut, "Expected something else.", "ok"))
+
+
+@pytest.mark.parametrize("networks", [6, 2])
+def test_against_costs_a_point_is_the_mean_of_both(costly, networks):
+    figure = report.retraining.plot(costly[costly["seed"] < networks], against="latency_1")
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    own = np.arange(networks).mean()
+    np.testing.assert_allclose(lines["magnitude"].get_xdata(), [(500 + own) / 500, (100 + own) / 500])
+    means = [finals(costly, "magnitude", f)[:networks].mean() for f in (0.5, 0.9)]
+    np.testing.assert_allclose(lines["magnitude"].get_ydata(), means)
+    whole = networks == 2  # without the network that could not be cut
+    assert len(lines["obd"].get_xdata()) == (2 if whole else 1)
+    title = " ".join(figure.get_suptitle().split())
+    assert ("2 removals that cannot be cut" in title) != whole  # of both protocols
+    assert figure.axes[0].get_xlabel() == "ms of a call with 1 example" and figure.axes[0].get_xscale() == "log"
+    (whole_network,) = (line for line in figure.axes[0].get_lines() if line.get_xdata()[0] == (1000 + own) / 500)
+    assert whole_network.get_ydata()[0] == pytest.approx(finals(costly, "none")[:networks].mean())
+
+
+def test_right_after_the_removal(costly):
+    first = costly[costly["epoch"] == 0]
+    title = report.retraining.plot(first, against="parameters").get_suptitle()
+    assert "right after the removal" in title
+    assert "after retraining" in report.retraining.plot(costly).get_suptitle()
+
+
+def test_costs_stand_beside_accuracies(costly, frame):
+    table = report.retraining.summary(costly).set_index(["protocol", "fraction", "measure"])
+    assert table.loc[("rewind", 0.9, "random"), "parameters"] == pytest.approx(100 + 2.5)
+    assert np.isnan(table.loc[("rewind", 0.9, "obd"), "parameters"])
+    assert table.loc[("none", 0.0, "none"), "latency_32"] == pytest.approx(1002.5 / 50)
+    assert "parameters" not in report.retraining.summary(frame)
+    with pytest.raises(ValueError, match=r"Expected rows with 'parameters' .* costs="):
+        report.retraining.plot(frame, against="parameters")
+    with pytest.raises(ValueError, match=r"Expected against to be one of fraction, .* received 'size'"):
+        report.retraining.plot(frame, against="size")
+
+
 def test_figures_of_given_axes_and_of_what_there_is_not(frame):
     axes = report.retraining.plot(frame).axes
     assert report.retraining.plot(frame, ax=axes) is axes[0].get_figure()
@@ -135,6 +181,9 @@ def test_what_was_written_is_read(frame, write, tmp_path):
     pd.testing.assert_frame_equal(
         report.retraining.read(path), frame[report.retraining.results.COLUMNS], check_exact=False, rtol=1e-12
     )
+    with_costs = write(frame.assign(parameters=7.0), "costs.csv", [*report.retraining.results.COLUMNS, "parameters"])
+    assert set(report.retraining.read(with_costs)["parameters"]) == {7.0}
+    with_costs.unlink()
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.warns(UserWarning, match="Left out"):
         assert len(report.retraining.read(tmp_path)) == len(frame)
