@@ -75,8 +75,7 @@ ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wra
     tests/test_readme.py::test_the_blocks_of_the_readme_do_what_they_say
 # Many tests begin with the same small nets: what JAX compiled stays in the user's cache folder, apart from that of runs.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weightwise/tests
-# Two processes on two cores: one thread each.
-PYTEST := TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25
 JAX_PYTEST := KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CACHE) JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 $(PYTEST)
 

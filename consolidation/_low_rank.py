@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from consolidation._elastic import ADAPTABLE, ElasticWeightConsolidation, checked
-from engine import backend, checks
+from engine import backend, checks, draws
 
 _NAMES = (("_kernel", "lora_kernel_a", "lora_kernel_b"), ("_embeddings", "lora_embeddings_a", "lora_embeddings_b"))
 """Where layers of Keras have what is frozen, and its two factors."""
@@ -292,7 +292,7 @@ def _scale(layer):
 
 def _begin(found, seed):
     """Draw each layer's A, and set its B to 0."""
-    random = keras.random.SeedGenerator(seed)
+    random = keras.random.SeedGenerator(None if seed is None else draws.number(seed, "low-rank factors", bits=31))
     for layer in found:
         _, a, b = next(names for names in _NAMES if hasattr(layer, names[1]))
         a, b = getattr(layer, a), getattr(layer, b)

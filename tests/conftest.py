@@ -24,10 +24,10 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True, scope="module")
 def without_xla(request):
-    """Compile without XLA and graph optimizations on TensorFlow, unless a test or its file is marked `xla`.
+    """Compile without XLA on TensorFlow, unless a test or its file is marked `xla`: small models take a third of it.
 
-    Small models take a third of that time. JAX, which has nothing else, shows what only XLA does. Files that compare
-    with other processes, which compile as a user's run is, are marked.
+    JAX, which has nothing else, shows what only XLA does. Files that compare with other processes, which compile as a
+    user's run is, are marked.
     """
     with pytest.MonkeyPatch.context() as patch:
         structure = sys.modules.get("engine.structure")
@@ -35,9 +35,7 @@ def without_xla(request):
         if on_tensorflow and not request.node.get_closest_marker("xla"):
             of_runs = structure.xla
             patch.setattr(structure, "xla", lambda model: False)
-            _optimize_graphs(False)
             yield of_runs
-            _optimize_graphs(True)
         else:
             yield None
 
@@ -45,17 +43,8 @@ def without_xla(request):
 @pytest.fixture(autouse=True)
 def with_xla(request, without_xla, monkeypatch):
     """Compile a test that is marked `xla` as a user's run is."""
-    as_of_runs = without_xla and request.node.get_closest_marker("xla")
-    if as_of_runs:
+    if without_xla and request.node.get_closest_marker("xla"):
         monkeypatch.setattr(sys.modules["engine.structure"], "xla", without_xla)
-        _optimize_graphs(True)
-    yield
-    if as_of_runs:
-        _optimize_graphs(False)
-
-
-def _optimize_graphs(yes):
-    sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": not yes})
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -96,7 +96,9 @@ def as_described(out, seed, measure, penalty, strength, monkeypatch):
     start = training.values(learner.model.trainable_variables)
     protect, added = sequential._Learner.protect, []
     with monkeypatch.context() as patch:
-        patch.setattr(sequential._Learner, "protect", lambda self, new: (added.append(new), protect(self, new)))
+        patch.setattr(
+            sequential._Learner, "protect", lambda self, new, *of: (added.append(new), protect(self, new, *of))
+        )
         begun_anew(runs, protection, seed)
     found = training.values(learner.model.trainable_variables)
 
