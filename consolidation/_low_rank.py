@@ -292,7 +292,7 @@ def _scale(layer):
 
 def _begin(found, seed):
     """Draw each layer's A, and set its B to 0."""
-    random = keras.random.SeedGenerator(None if seed is None else draws.number(seed, "low-rank factors", bits=31))
+    random = keras.random.SeedGenerator(None if seed is None else draws.number(seed, "first factors", bits=31))
     for layer in found:
         _, a, b = next(names for names in _NAMES if hasattr(layer, names[1]))
         a, b = getattr(layer, a), getattr(layer, b)

@@ -415,7 +415,7 @@ class FineTuning(Study):
     def _kept_piece(self, percent, seed):
         """Return so many per cent of the old text, from a place that the seed decides; it goes on at the start."""
         tokens = self._old.train
-        begin, size = draws.generator(seed, "replay").integers(len(tokens)), round(len(tokens) * percent / 100)
+        begin, size = draws.generator(seed, "replayed text").integers(len(tokens)), round(len(tokens) * percent / 100)
         return self._old._replace(train=np.roll(tokens, -begin)[:size])
 
     def _scaled(self, measure, seed):

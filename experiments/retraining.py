@@ -301,7 +301,7 @@ class Retrainings(Study):
     def _mender(self, seed, trained):
         """Return the repair of a trained network: engine.repair.Repair."""
         x, most = self._source.scored[0], self.settings.repair_examples
-        rows = draws.generator(seed, "repair examples").choice(len(x), min(len(x), most), replace=False)
+        rows = draws.generator(seed, "repair examples of retraining").choice(len(x), min(len(x), most), replace=False)
         training.assign(training.model_variables(self._model), trained)
         return repair.Repair(self._model, x[np.sort(rows)], self.settings.repair)
 
