@@ -355,7 +355,9 @@ def test_without_a_channel_the_network_is_the_one_built_without_it(plan, which, 
     for v, own_, kept in zip(smaller.weights, model.weights, left, strict=True):
         v.assign(backend.copied(own_)[kept].reshape(v.shape))
     made = [labels == channel for labels in found.made]
-    np.testing.assert_allclose(outputs(smaller, x)[0], zeroed(model, made, x)[0], atol=1e-5, rtol=1e-5)
+    expected = zeroed(model, made, x)[0]
+    scale = max(1, np.abs(expected).max())  # sums of terms so large have that much rounding, whatever they come to
+    np.testing.assert_allclose(outputs(smaller, x)[0], expected, atol=1e-5 * scale)
 
 
 # What is not known
