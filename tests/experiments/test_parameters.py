@@ -14,7 +14,7 @@ NOTEBOOKS = sorted(path.name for path in ROOT.glob("*.ipynb"))
 
 def test_the_names_are_those_of_the_cell():
     assert {"task", "model", "thresholds", "seeds", "x", "y", "out"} <= set(parameters.names(ROOT / "main.ipynb"))
-    assert len(NOTEBOOKS) == 4
+    assert len(NOTEBOOKS) == 5
     for name in NOTEBOOKS:
         known = parameters.names(ROOT / name)
         assert known and len(set(known)) == len(known) and all(map(str.isidentifier, known))
