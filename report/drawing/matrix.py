@@ -31,4 +31,17 @@ def draw_matrix(axis, values, limits, palette, form="{:.2f}", shades=None):
     axis.grid(False)
     axis.set_yticks(np.arange(len(values)) + 0.5, [str(name).replace("\n", " ") for name in values.index], rotation=0)
     tilt = 0 if max(len(line) for name in values.columns for line in str(name).split("\n")) <= 11 else 90
-    axis.set_xticks(np.arange(values.shape[1]) + 0.5, values.columns, rotation=tilt)
+    names = [heading(name) if tilt else name for name in values.columns]
+    axis.set_xticks(np.arange(values.shape[1]) + 0.5, names, rotation=tilt)
+
+
+def heading(name, most=2):
+    """Put a name's lines together to so many at most, as there is room for above a column when it is tilted.
+
+    Example:
+        >>> heading("mnist\\nmlp\\nweight\\nscope layer")
+        'mnist, mlp\\nweight, scope layer'
+    """
+    lines = str(name).split("\n")
+    together = -(-len(lines) // most)
+    return "\n".join(", ".join(lines[begin : begin + together]) for begin in range(0, len(lines), together))

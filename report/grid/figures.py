@@ -42,7 +42,8 @@ def heatmap(frame, score="area", by=EVERYTHING, epoch=None, ax=None):
     rows, columns = means.shape
     figure, axes = panels(1, 1, (max(2.6 + 0.55 * columns, 4.5), 1.6 + 0.22 * rows), ax)
     draw_matrix(axes[0, 0], means, (0, 1), "cividis_r" if SCORES[score] > 0 else "cividis")
-    axes[0, 0].set_xticklabels([f"{name}\n{about['blocks'][name]}" for name in means.columns])
+    said = zip(axes[0, 0].get_xticklabels(), means.columns, strict=True)
+    axes[0, 0].set_xticklabels([f"{label.get_text()}\n{about['blocks'][name]}" for label, name in said])
     leading = [measure in about["first"][name] for measure in means.index for name in means.columns]
     for text, leads in zip(axes[0, 0].texts, leading, strict=True):
         text.set_fontweight("bold" if leads else "normal")
