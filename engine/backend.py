@@ -65,7 +65,8 @@ def compiled(function, xla=True):
     """
     if NAME == "jax":
         return jax.jit(function)
-    return tf.function(_unregistered(function), jit_compile=xla, autograph=False)
+    # A partial has no code, by which TensorFlow takes closures for one function that is traced over and over.
+    return tf.function(functools.partial(_unregistered(function)), jit_compile=xla, autograph=False)
 
 
 def _unregistered(function):

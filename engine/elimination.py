@@ -249,7 +249,7 @@ def _of_units(model, objective, use, following):
     """
     tapped = [use.layer] if following is None else [use.layer, following.layer]
 
-    def evaluate(here, _, gone, trainable, others, new, ids, x, y, counts):
+    def evaluate(here, groups, gone, trainable, others, new, ids, x, y, counts):
         weights = _weights(gone, trainable, new, ids)
         replaced = [n if i in use.indices else w for i, (n, w) in enumerate(zip(new, weights, strict=True))]
         row = None if following is None else weights[_kernel(model, following)]

@@ -30,6 +30,22 @@ def test_computing_writes_nothing():
     assert (done.stdout, done.stderr) == ("3.0\n", "")
 
 
+def test_nor_do_several_networks_one_after_another():
+    """Each compiles functions of its own, which TensorFlow must not take for one that is traced over and over."""
+    source = """
+import engine, keras, numpy as np
+from engine import elimination
+import importance
+elimination.WORTH = 0  # a function for each layer
+for width in range(3, 9):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(width, "relu"), keras.layers.Dense(3)])
+    importance.score(["deletion", "wanda"], model, np.ones((5, 4)), np.zeros(5, int))
+"""
+    done = python(source)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert not [line for line in done.stderr.splitlines() if "cuInit" not in line]
+
+
 def test_every_module_has_it_quiet_before_keras_is_imported():
     # Keras is refused, so each of them ends where it imports it first, if it does.
     source = """
