@@ -205,9 +205,9 @@ class Retrainings(Study):
     UNIT, PARTS = "retraining", ("training", "scoring", "evaluating")
 
     def __init__(self, task, model=None, out="runs", **settings):
-        first, new_model = self.choose(model, self._load_task, task=tasks.name_of(task), **settings)
+        first, new_model = self.choose(model, self.load_task, task=tasks.name_of(task), **settings)
         s = self.settings
-        self._source = TrainedHere(s, self._load_task, new_model, out, first)
+        self._source = TrainedHere(s, self.load_task, new_model, out, first)
         self._source.tell = self.begun
         new, optimizer = new_model(), thresholding.Masked(new_optimizer(s))
         identity = shared.identity(
@@ -304,13 +304,6 @@ class Retrainings(Study):
         rows = draws.generator(seed, "repair examples of retraining").choice(len(x), min(len(x), most), replace=False)
         training.assign(training.model_variables(self._model), trained)
         return repair.Repair(self._model, x[np.sort(rows)], self.settings.repair)
-
-    def _load_task(self, seed):
-        s = self.settings
-        task = tasks.load(s.task, labels=s.labels, validation=s.validation, seed=seed, **s.options)
-        if self.store:
-            self.store.check_data({s.task: task.digest})
-        return task
 
     @np.errstate(over="ignore", invalid="ignore")  # what diverged is told of in the rows' status
     def _retrain(self, seed, run, begin, scores, mend):

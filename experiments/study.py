@@ -318,6 +318,14 @@ class Study:
             "measure_sha256": self._about.get("measures_sha256", {}).get(measure.partition(":")[0]),
         }  # fmt: skip
 
+    def load_task(self, seed):
+        """Load the task that settings name, for one seed, checked against the data that rows are of."""
+        s = self.settings
+        task = tasks.load(s.task, labels=s.labels, validation=s.validation, seed=seed, **s.options)
+        if self.store:
+            self.store.check_data({s.task: task.digest})
+        return task
+
     def check_rows(self, column, digest, **where):
         """Raise ValueError if rows are of another network or other weights than those that are here now.
 

@@ -385,8 +385,8 @@ class Grid(Study):
         given = {"x": x, "y": y, "loss": loss, "network_options": network_options}
         if network is None:
             _check_left_out({**given, "folds": settings.get("folds")}, "a network that was trained elsewhere: network=")
-            first, new_model = self.choose(model, self._load_task, task=task, **settings)
-            self._source = TrainedHere(self.settings, self._load_task, new_model, out, first)
+            first, new_model = self.choose(model, self.load_task, task=task, **settings)
+            self._source = TrainedHere(self.settings, self.load_task, new_model, out, first)
         else:
             _check_left_out(
                 {name: {"model": model, **settings}.get(name) for name in _OF_TRAINING},
@@ -629,13 +629,6 @@ class Grid(Study):
             )
         kept = {name: v for name, v in found["settings"].items() if name not in _OF_A_NETWORK}
         return {**found, "settings": {**kept, **self._source.where}}
-
-    def _load_task(self, seed):
-        s = self.settings
-        task = tasks.load(s.task, labels=s.labels, validation=s.validation, seed=seed, **s.options)
-        if self.store:
-            self.store.check_data({s.task: task.digest})
-        return task
 
     def _cells(self, seed, epoch):
         s = self.settings
