@@ -1,10 +1,13 @@
-"""The optimizers that settings name: those of Keras, and their options."""
+"""The optimizers that settings name: those of Keras, their options, and schedules of the learning rate."""
 
 import inspect
+import json
+import math
 
 import keras
 
 from engine import checks
+from engine.checks import Unfit
 
 _CHECKS = {
     **dict.fromkeys(
@@ -19,6 +22,32 @@ _CHECKS = {
     "name": checks.text,
 }
 """What options may be, where that is more than a value like the default."""
+
+_SCHEDULE = keras.optimizers.schedules.LearningRateSchedule
+
+
+def _learning_rate(name, value):
+    if not isinstance(value, (dict, _SCHEDULE)):
+        return _A_NUMBER.take(name, value)
+    try:
+        schedule = value if isinstance(value, _SCHEDULE) else keras.optimizers.schedules.deserialize(value)
+        form = keras.optimizers.schedules.serialize(schedule)
+        json.dumps(form)
+        fits = isinstance(schedule, _SCHEDULE) and math.isfinite(float(schedule(0)))
+    except Exception as error:  # whatever Keras raises of what is none
+        raise Unfit(f" {_WRITTEN} Keras says: {error}") from None
+    if not fits:
+        raise Unfit(f" {_WRITTEN}")
+    return {key: form[key] for key in ("class_name", "config", "registered_name") if form.get(key) is not None}
+
+
+_WRITTEN = (
+    'Write {"class_name": "CosineDecay", "config": {"initial_learning_rate": 0.01, "decay_steps": 1000}}, or give the '
+    "schedule itself."
+)
+_A_NUMBER = checks.number(above=0)
+A_LEARNING_RATE = checks.Check(f"{_A_NUMBER.what}, or a schedule of keras.optimizers.schedules", _learning_rate)
+"""The check for a learning rate. A schedule becomes its configuration; its steps count from the first epoch on."""
 
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 

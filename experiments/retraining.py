@@ -67,7 +67,7 @@ class RetrainingSettings(Settings):
             then go back to those of an earlier epoch. "repaired": all at once, and what is left makes up for it
             (`engine.repair`), so that epoch 0 says what repair alone gives. All begin with a new optimizer, train for
             `budget` epochs, and see the same examples in the same order.
-        learning_rates: tuple of float or None. Of the retraining. None: that of the training.
+        learning_rates: tuple of float or None. Of the retraining. None: that of the training, if it is a number.
         unpruned: bool. Whether the network of which nothing is removed is trained on, too.
         budget: int. Epochs of retraining.
         rounds: int. Of the iterative protocol, which begin at epochs as evenly spaced as whole numbers are.
@@ -105,6 +105,7 @@ class RetrainingSettings(Settings):
         "repair": checks.choice(*repair.KINDS[1:]),
         "fill": thresholding.A_FILL,
         "costs": checks.several(checks.choice(*costs.COLUMNS), least=0),
+        "learning_rate": optimizers.A_LEARNING_RATE,
         "labels": tasks.LABELS,
         "validation": tasks.VALIDATION,
         "variables": checks.either("all", checks.several(checks.text)),
@@ -130,7 +131,7 @@ class RetrainingSettings(Settings):
     epochs: int = 5
     batch_size: int = 100
     optimizer: str = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: float | dict = 1e-3
     optimizer_options: dict = dataclasses.field(default_factory=dict)
     labels: tuple | None = None
     validation: float | str = 0.1
@@ -144,6 +145,11 @@ class RetrainingSettings(Settings):
         super().__post_init__()
         put = object.__setattr__
         put(self, "optimizer_options", optimizers.check(self.optimizer, self.optimizer_options))
+        if self.learning_rates is None and isinstance(self.learning_rate, dict):
+            raise ValueError(
+                "Expected learning_rates with networks that were trained by a schedule, which is over when retraining "
+                "begins, received none. Name one or several, such as learning_rates=[0.01, 0.001]."
+            )
         put(self, "learning_rates", tuple(map(float, self.learning_rates or (self.learning_rate,))))
         put(self, "fractions", tuple(map(float, self.fractions)))
         put(self, "costs", tuple(cost for cost in costs.COLUMNS if cost in self.costs))
@@ -209,11 +215,11 @@ class Retrainings(Study):
         s = self.settings
         self._source = TrainedHere(s, self.load_task, new_model, out, first)
         self._source.tell = self.begun
-        new, optimizer = new_model(), thresholding.Masked(new_optimizer(s))
+        new, optimizer = new_model(), new_optimizer(s, s.learning_rates[0])
         identity = shared.identity(
-            new, first.loss, new_optimizer(s), settings=s.batch_size, data=first.digest, xla=structure.xla(new)
+            new, first.loss, optimizer, settings=s.batch_size, data=first.digest, xla=structure.xla(new)
         )
-        made = shared.kept((identity, "retraining"), lambda: _compiled(new, optimizer, first.loss))
+        made = shared.kept((identity, "retraining"), lambda: _compiled(new, thresholding.Masked(optimizer), first.loss))
         self._model, self._optimizer, self._start = made
         self._evaluators = [
             chunks.kept(

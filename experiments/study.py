@@ -385,9 +385,11 @@ class Study:
         self._progress.to(done)
 
 
-def new_optimizer(settings):
-    """Make the optimizer that settings tell of: keras.optimizers.Optimizer."""
-    config = {"learning_rate": settings.learning_rate, **settings.optimizer_options}
+def new_optimizer(settings, learning_rate=None):
+    """Make the optimizer that settings tell of, with their learning rate or another: keras.optimizers.Optimizer."""
+    rate = learning_rate or settings.learning_rate
+    rate = keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else rate
+    config = {"learning_rate": rate, **settings.optimizer_options}
     return keras.optimizers.get({"class_name": settings.optimizer, "config": config})
 
 

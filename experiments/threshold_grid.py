@@ -154,7 +154,8 @@ class GridSettings(Settings):
         every: int. Epochs from one checkpoint to the next; the last epoch is always one.
         batch_size: int. Of the training.
         optimizer: str. A Keras optimizer's name.
-        learning_rate: float.
+        learning_rate: float, or dict: the configuration of a schedule of `keras.optimizers.schedules`, given as such or
+            as the schedule itself. Its steps are those of the whole training.
         optimizer_options: dict. Further arguments of the optimizer, such as {"weight_decay": 0.01}.
         labels: tuple of int or None. The subset of labels; None: all.
         validation: float or "test". Fraction of the training data held out, or the published protocol.
@@ -204,6 +205,7 @@ class GridSettings(Settings):
         "scopes": checks.several(checks.Check("a scope", thresholding.check_scope)),
         "fill": _fills,
         "thresholds": _thresholds,
+        "learning_rate": optimizers.A_LEARNING_RATE,
         "labels": tasks.LABELS,
         "validation": tasks.VALIDATION,
         "variables": checks.either("all", checks.several(checks.text)),
@@ -229,7 +231,7 @@ class GridSettings(Settings):
     every: int = 1
     batch_size: int = 100
     optimizer: str = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: float | dict = 1e-3
     labels: tuple | None = None
     validation: float | str = 0.1
     variables: str | tuple = "all"

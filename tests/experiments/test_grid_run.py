@@ -185,6 +185,16 @@ def test_the_validation_examples_that_are_evaluated_and_scored_on(tmp_path):
     assert not on_training[~ends].validation_loss.equals(on_validation[~ends].validation_loss)
 
 
+def test_a_schedule_of_the_learning_rate_is_followed(tmp_path):
+    constant = run(tmp_path, optimizer="sgd", learning_rate=0.1, **SMALL)
+    schedules = keras.optimizers.schedules
+    same = run(tmp_path, optimizer="sgd", learning_rate=schedules.PiecewiseConstantDecay([10**6], [0.1, 9.0]), **SMALL)
+    stays = run(tmp_path, optimizer="sgd", learning_rate=schedules.PiecewiseConstantDecay([0], [0.1, 1e-30]), **SMALL)
+    assert same["validation_loss"].tolist() == constant["validation_loss"].tolist()
+    assert stays["validation_loss"].tolist() != constant["validation_loss"].tolist()
+    assert len(set(map(str, (constant["run"][0], same["run"][0], stays["run"][0])))) == 3
+
+
 def test_options_reach_the_optimizer(tmp_path):
     options = {"optimizer": "sgd", "optimizer_options": {"momentum": 0.75}}
     made = threshold_grid.Grid(out=tmp_path, **{**SETTINGS, **options})

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -101,6 +102,13 @@ def settings(**changed):
         ({"variables": []}, "variables to be a list of at least one", "received []"),
         ({"learning_rate": 0}, "learning_rate to be a finite number above 0", "received 0"),
         ({"learning_rate": float("nan")}, "learning_rate to be a finite number above 0", "received nan"),
+        (
+            {"learning_rate": {"class_name": "CosineDecay", "config": {"initial_learning_rate": 0.1}}},
+            "above 0, or a schedule of keras.optimizers.schedules, received {",
+            "missing 1 required positional argument: 'decay_steps'",
+        ),
+        ({"learning_rate": {"decay_steps": 3}}, 'Write {"class_name": "CosineDecay"', "received {'decay_steps': 3}"),
+        ({"learning_rate": {"class_name": "Adam", "config": {}}}, "a schedule of keras.optimizers", "received {'class"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
 )
@@ -212,6 +220,17 @@ def test_options_of_measures_and_numbers_in_other_types_have_one_spelling():
     of_numpy = settings(epochs=np.int64(3), seeds=np.arange(3), labels=np.array([1, 2]), learning_rate=np.float32(0.5))
     assert of_numpy.name == plain.name and of_numpy.as_dict() == plain.as_dict()
     assert settings(seeds=range(3)).seeds == (0, 1, 2)
+
+
+def test_a_schedule_of_the_learning_rate_is_said_by_its_configuration():
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, decay_steps=20, warmup_target=0.1, warmup_steps=5)
+    given = settings(learning_rate=schedule)
+    config = {"class_name": "CosineDecay", "config": {"initial_learning_rate": 0.01, "decay_steps": 20}}
+    named = settings(learning_rate=config)
+    assert given.name != named.name != settings().name
+    assert named.as_dict()["learning_rate"]["config"].items() >= config["config"].items()
+    assert GridSettings(**json.loads(json.dumps(given.as_dict()))) == given
+    assert settings(learning_rate=given.as_dict()["learning_rate"]).name == given.name
 
 
 def test_as_dict_gives_the_settings_back():

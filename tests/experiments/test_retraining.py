@@ -350,6 +350,15 @@ def test_a_retraining_that_diverges_is_recorded(tmp_path):
         ({"levels": ["weigth"]}, "Did you mean 'weight'"),
         ({"task": "irsi"}, "Did you mean 'iris'"),
         ({"fill": "nothing"}, "Expected fill to be one of"),
+        (
+            {
+                "learning_rate": {
+                    "class_name": "ExponentialDecay",
+                    "config": {"initial_learning_rate": 0.1, "decay_steps": 9, "decay_rate": 0.5},
+                }
+            },
+            "Expected learning_rates with networks that were trained by a schedule",
+        ),
         ({"costs": ["memory"]}, "Expected costs to be one of 'parameters', 'multiply_adds', 'latency', received"),
         ({"costs": ["latency"], "fill": "mean"}, "Expected fill='zero' with costs"),
     ],

@@ -313,7 +313,10 @@ def options_of(name):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"learning_rate": math.inf}, "Expected learning_rate to be a finite number above 0, received inf."),
+        (
+            {"learning_rate": math.inf},
+            "above 0, or a schedule of keras.optimizers.schedules, received inf.",
+        ),
         ({"batch_size": True}, "Expected batch_size to be a whole number of at least 1, received True."),
         ({"records": "false"}, "Expected records to be True or False, received 'false'."),
         ({"measures": ["mas:outputs=foo"]}, "outputs of the measure 'mas' to be one of 'softmax', 'logits', received"),
