@@ -327,7 +327,11 @@ def training_loop(model, xla=True):
         # Steps follow one another: each reads the variables that the one before has written.
         tf.while_loop(lambda number: number < tf.shape(order)[0], step, (0,), parallel_iterations=1)
 
-    return tf.function(_unregistered(loop), jit_compile=xla, autograph=False)
+    @functools.cache
+    def of_shapes(*shapes):  # one each: TensorFlow warns of a function that is traced for several
+        return compiled(loop, xla)
+
+    return lambda x, y, order: of_shapes(x.shape, y.shape, order.shape)(x, y, order)
 
 
 def _steps_on_jax(model, together):

@@ -46,6 +46,21 @@ for width in range(3, 9):
     assert not [line for line in done.stderr.splitlines() if "cuInit" not in line]
 
 
+def test_nor_does_one_network_that_learns_tasks_of_several_sizes():
+    source = """
+import numpy as np
+from engine import training
+import keras
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+training.compile_model(model, keras.optimizers.SGD(), keras.losses.MeanSquaredError(), xla=False)
+for examples in range(4, 12):
+    training.train(model, np.ones((examples, 4), "float32"), np.ones((examples, 3), "float32"), [1], 2, 0)
+"""
+    done = python(source)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert not [line for line in done.stderr.splitlines() if "cuInit" not in line]
+
+
 def test_every_module_has_it_quiet_before_keras_is_imported():
     # Keras is refused, so each of them ends where it imports it first, if it does.
     source = """
