@@ -1,13 +1,16 @@
 """Show that evaluated="auto" orders measures as the evaluation of all examples does, and what it saves.
 
-    python -m benchmarks.enough [--task cifar10 --model resnet --networks 16 --epochs 12 --batch-size 64 --out runs]
+    python -m benchmarks.enough [--task cifar10 --model resnet --networks 16 --epochs 7 --more '{"batch_size": 128}' \\
+        --out runs]
 
-The same networks (trained first, or taken from `--out`) are put through the same grid twice, evaluated on all held-out
+`--more` are further settings of the grid, such as those of the training. The same networks (trained first, or taken
+from `--out`) are put through the same grid twice, evaluated on all held-out
 examples and on as many as are enough (`experiments.enough`). Printed are the examples, the seconds of evaluation, the
 largest difference of the measures' mean areas, and the pairs of measures whose verdict differs.
 """
 
 import argparse
+import json
 import tempfile
 
 import report
@@ -24,7 +27,7 @@ def main():
     options.add_argument("--model", default="resnet")
     options.add_argument("--networks", type=int, default=16)
     options.add_argument("--epochs", type=int, default=12)
-    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--more", type=json.loads, default={})
     options.add_argument("--examples", type=int, default=1000)
     options.add_argument("--levels", default="weight,conv_filter")
     options.add_argument("--measures", default=",".join(MEASURES))
@@ -35,8 +38,7 @@ def main():
     asked = {
         "task": given.task, "model": given.model, "measures": given.measures.split(","),
         "levels": given.levels.split(","), "thresholds": given.thresholds, "epochs": given.epochs,
-        "every": given.epochs, "batch_size": given.batch_size, "examples": given.examples,
-        "seeds": range(given.networks),
+        "every": given.epochs, "examples": given.examples, "seeds": range(given.networks), **given.more,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         found = {said: evaluated(given.out or folder, said, asked) for said in (None, "auto")}

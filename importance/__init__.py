@@ -90,7 +90,7 @@ def names():
 
 
 def general():
-    """List the measures for most networks: all but those that say that they are for few."""
+    """List the measures that a grid of all takes: not those that say that they are for few networks or one question."""
     found = []
     for name in names():
         with contextlib.suppress(Exception):  # a file that is being written is told of when it is used

@@ -23,7 +23,7 @@ class Measure(NamedTuple):
             from `before` to `after` changes in the record; `gradient` is that of the loss (see `Tracked`). All arrays
             have the weight's shape, or are scalars; use `keras.ops`.
         of_fill: bool. Whether the score depends on what is put in the place of the weights, `evidence.replacements`.
-        general: bool. Whether most networks can be scored. A grid of all measures leaves out those that are for few.
+        general: bool. Whether a grid of all measures takes it: not where it is for few networks, or for one question.
     """
 
     score: Callable

@@ -251,4 +251,4 @@ def test_twenty_one_thresholds_are_steps_of_a_twentieth():
 
 def test_all_measures_unless_some_are_named():
     every = list(settings(measures=None).measures)
-    assert every == importance.general() and set(importance.names()) - set(every) == {"bn_scale"}  # for few networks
+    assert every == importance.general() and set(importance.names()) - set(every) == {"bn_scale", "inverse_fisher"}

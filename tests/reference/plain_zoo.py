@@ -237,6 +237,11 @@ def fisher(case):
     return case.exact_fisher
 
 
+def inverse_fisher(case):
+    found = fisher(case)
+    return [max(f.max() for f in found) - f for f in found]
+
+
 def _fisher(case):
     if case.believed == "classes" and case.outputs.ndim == 2:
         of_label = lambda n, c: [case.probabilities[n, c] * g**2 for g in case.gradient(n, case.label([c]))]  # noqa: E731

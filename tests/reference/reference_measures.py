@@ -79,6 +79,11 @@ def fisher(case):
     return of_each_example(case, one)
 
 
+def inverse_fisher(case):
+    found = fisher(case)
+    return [max(f.max() for f in found) - f for f in found]
+
+
 def fisher_sampled(case):
     uniform = np.random.default_rng(importance.draw_seed(SEED, "fisher_sampled")).random(len(case.x))
     labels = [int(np.argmax(np.cumsum(plain.softmax(z.astype("float64"))) > u)) for z, u in zip(case.logits, uniform)]  # noqa: B905
