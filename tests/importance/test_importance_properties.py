@@ -32,7 +32,7 @@ def same(one, other):
 
 @EVERY_MEASURE
 def test_scores_are_finite_and_at_least_0_and_change_nothing(name, case):
-    if name not in importance.general() and case.name != "convolutional":
+    if name == "bn_scale" and case.name != "convolutional":
         pytest.skip("refused, as its plain version says")
 
     def draws():
