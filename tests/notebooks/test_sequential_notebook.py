@@ -11,6 +11,7 @@ SEQUENCE = {
     "strengths": [1.0, 10.0],
     "search_seeds": [0, 1],
     "report_seeds": [2],
+    "replay": [1],
     "epochs": 2,
     "batch_size": 500,
     "options": {"tasks": 2},
@@ -25,7 +26,8 @@ def test_sequential_searches_shows_and_reads_again(tmp_path):
     notebook = execute("sequential.ipynb", tmp_path, out=str(out), figures=str(figures), **SEQUENCE)
     # 2 strengths with 2 seeds, 1 report, and 2 ends with its seed.
     assert "honest: 7 runs, 7 of them to do: about" in printed(notebook)
-    assert len(report.read_sequential(out)) == (4 + 1 + 1) * 3 + 2
+    rows = report.read_sequential(out)
+    assert len(rows) == (4 + 1 + 1 + 1) * 3 + 2 and rows[rows["measure"] == "replay"]["seed"].unique().tolist() == [2]
     written = {path.stem.split("-permuted")[0] for path in figures.glob("*.png")}
     assert written == {"strengths", "closer", "tasks", "stability"} and pictures(notebook) == 4
     before = next(out.glob("*.csv")).read_bytes()
