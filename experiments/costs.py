@@ -4,9 +4,12 @@ import numpy as np
 
 import thresholding
 
-COLUMNS = {
-    "parameters": ["parameters"], "multiply_adds": ["multiply_adds"], "latency": ["latency_1", "latency_32"],
-}  # fmt: skip
+BATCHES = (1, 32)
+LATENCIES = {"latency": False, "latency_xla": True}
+"""What is timed, and whether XLA compiles it."""
+COLUMNS = {"parameters": ["parameters"], "multiply_adds": ["multiply_adds"]} | {
+    timed: [f"{timed}_{batch}" for batch in BATCHES] for timed in LATENCIES
+}
 """What may be asked for, and the columns that it is."""
 STATUS = "cost_status"
 """The column that says why there are no costs."""
@@ -32,8 +35,9 @@ def of(model, removed, level, asked, why=None):
 
     Returns:
         dict, of `columns(asked)`: `parameters` and `multiply_adds` as `thresholding.sizes` counts them; `latency_1` and
-        `latency_32`, milliseconds of a call with so many examples (`thresholding.latency`). All NaN, and `cost_status`
-        says why, of a model that cannot be cut or counted.
+        `latency_32`, milliseconds of a call with so many examples (`thresholding.latency`), and `latency_xla_1` and
+        `latency_xla_32`, of one that XLA has compiled. All NaN, and `cost_status` says why, of a model that cannot be
+        cut or counted.
     """
     try:
         found = {} if why or not asked else _measured(model, removed, level, asked)
@@ -48,6 +52,8 @@ def _measured(model, removed, level, asked):
     found = {"parameters": smaller.count_params() - (sum(int(gone.sum()) for gone in removed) if whole else 0)}
     if "multiply_adds" in asked:
         found["multiply_adds"] = thresholding.sizes(smaller).multiply_adds
-    if "latency" in asked:
-        found |= {f"latency_{batch}": 1000 * thresholding.latency(smaller, batch) for batch in (1, 32)}
+    for timed in (cost for cost in asked if cost in LATENCIES):
+        found |= {
+            f"{timed}_{batch}": 1000 * thresholding.latency(smaller, batch, xla=LATENCIES[timed]) for batch in BATCHES
+        }
     return found

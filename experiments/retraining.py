@@ -75,8 +75,9 @@ class RetrainingSettings(Settings):
         repair: str. What "repaired" does: "least_squares", "bias" or "batch_norm".
         repair_examples: int. From how many of the training examples.
         fill: str. What stands in for removed weights; see `thresholding.replacements`.
-        costs: tuple of str. "parameters", "multiply_adds", "latency": what the network that a retraining ends with
-            costs, as columns; see `experiments.costs`. Latencies are of this machine, best with nothing else on it.
+        costs: tuple of str. "parameters", "multiply_adds", "latency", "latency_xla": what the network that a
+            retraining ends with costs, as columns; see `experiments.costs`. Latencies are of this machine, best with
+            nothing else on it.
         epochs, batch_size, optimizer, learning_rate, optimizer_options, labels, validation, options, seeds, records,
             examples, variables: as for a threshold grid, `experiments.threshold_grid.GridSettings`, whose networks
             these are: a network that is kept in `out` is not trained again. The first four are those of the retraining

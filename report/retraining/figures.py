@@ -21,6 +21,8 @@ AGAINST = {
     "multiply_adds": "multiply-adds of an example",
     "latency_1": "ms of a call with 1 example",
     "latency_32": "ms of a call with 32 examples",
+    "latency_xla_1": "ms of a call with 1 example, XLA",
+    "latency_xla_32": "ms of a call with 32 examples, XLA",
 }
 
 
@@ -38,7 +40,8 @@ def plot(frame, by="measure", metric="accuracy", against="fraction", ax=None):
             `frame[frame["epoch"] == 0]`, the figure is of networks right after the removal.
         by: str. "measure": lines are measures, columns of panels protocols; "protocol": the other way round.
         metric: str. "accuracy" or "loss".
-        against: str. "fraction", or a cost that the run has: "parameters", "multiply_adds", "latency_1", "latency_32".
+        against: str. "fraction", or a cost that the run has: "parameters", "multiply_adds", "latency_1", "latency_32",
+            "latency_xla_1", "latency_xla_32".
         ax: Axes, array of them, or None. Axes to draw into, one a panel.
 
     Returns:

@@ -13,7 +13,7 @@ REMOVAL = ["level", "scope", "protocol", "fraction"]
 ROW = [*WHERE, "seed", "measure", *REMOVAL, "learning_rate", "epoch"]
 VALUES = ["removed_fraction", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
 COLUMNS = [*ROW, "fill", *VALUES, "seconds", "status"]
-COSTS = ["parameters", "multiply_adds", "latency_1", "latency_32"]
+COSTS = ["parameters", "multiply_adds", "latency_1", "latency_32", "latency_xla_1", "latency_xla_32"]
 """What the network costs that a retraining ends with, where a run says so; NaN where it could not be cut."""
 NONE, RANDOM = "none", "random"
 """The "measure" of networks of which nothing is removed, and the one that knows nothing."""

@@ -223,10 +223,11 @@ def test_what_cannot_be_repaired_is_said(tmp_path, monkeypatch):
 
 
 def test_costs_are_those_of_the_network_without_what_was_removed(tmp_path):
-    asked = ["latency", "multiply_adds", "parameters"]
+    asked = ["latency_xla", "latency", "multiply_adds", "parameters"]
     settings = {"measures": ["magnitude"], "levels": ["weight", "hidden_unit", "unit"], "protocols": ["iterative"]}
     frame = run(tmp_path, **settings, fractions=[0.5], costs=asked)
-    columns = ["parameters", "multiply_adds", "latency_1", "latency_32", "cost_status"]
+    timed = ["latency_1", "latency_32", "latency_xla_1", "latency_xla_32"]
+    columns = ["parameters", "multiply_adds", *timed, "cost_status"]
     assert [name for name in frame.columns if name not in retraining.COLUMNS] == columns
     assert frame.columns[-1] == "status" and set(frame["status"]) == {"ok"}
     assert frame.groupby(retraining.RUN)[columns].nunique().to_numpy().max() == 1  # measured once
@@ -244,7 +245,7 @@ def test_costs_are_those_of_the_network_without_what_was_removed(tmp_path):
     half = [4, 8, 8, 3]
     assert of["hidden_unit"] == 0.5
     assert cost.loc["hidden_unit"].tolist() == [products(half) + sum(half[1:]), products(half)]
-    assert (last.drop("unit")[["latency_1", "latency_32"]] > 0).all(axis=None)
+    assert (last.drop("unit")[timed] > 0).all(axis=None)
     assert last.loc["unit", columns[:4]].isna().all() and "Expected ranks" in last.loc["unit", "cost_status"]
     assert set(last.drop("unit")["cost_status"]) == {"ok"}
 
@@ -359,7 +360,10 @@ def test_a_retraining_that_diverges_is_recorded(tmp_path):
             },
             "Expected learning_rates with networks that were trained by a schedule",
         ),
-        ({"costs": ["memory"]}, "Expected costs to be one of 'parameters', 'multiply_adds', 'latency', received"),
+        (
+            {"costs": ["memory"]},
+            "one of 'parameters', 'multiply_adds', 'latency', 'latency_xla', rec",
+        ),
         ({"costs": ["latency"], "fill": "mean"}, "Expected fill='zero' with costs"),
     ],
 )

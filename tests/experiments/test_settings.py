@@ -172,7 +172,7 @@ STUDIES = {
             "learning_rates": none_or(listed(POSITIVE, 1, float)), "unpruned": is_flag, "budget": whole(1),
             "rounds": whole(1), "rewind": whole(0), "fill": is_fill, "epochs": whole(1),
             "repair": among(["bias", "least_squares", "batch_norm"]), "repair_examples": whole(1),
-            "costs": listed(among(["parameters", "multiply_adds", "latency"]), 0),
+            "costs": listed(among(["parameters", "multiply_adds", "latency", "latency_xla"]), 0),
             "labels": none_or(listed(is_label)),
             "validation": lambda v: (isinstance(v, str) and v == "test") or number(lambda f: 0 < f < 1)(v),
             "variables": lambda v: (isinstance(v, str) and v == "all") or listed(is_text)(v),
