@@ -327,7 +327,14 @@ def training_loop(model, xla=True):
         # Steps follow one another: each reads the variables that the one before has written.
         tf.while_loop(lambda number: number < tf.shape(order)[0], step, (0,), parallel_iterations=1)
 
-    return tf.function(_unregistered(loop), jit_compile=xla, autograph=False)
+    traced = tf.function(_unregistered(loop), jit_compile=xla, autograph=False)
+
+    def of_any_length(*arrays):
+        """Trace the step once for all numbers of examples and steps: XLA alone compiles anew for others."""
+        specs = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays]
+        return traced.get_concrete_function(*specs)(*arrays)
+
+    return of_any_length
 
 
 def _steps_on_jax(model, together):
