@@ -327,11 +327,14 @@ def training_loop(model, xla=True):
         # Steps follow one another: each reads the variables that the one before has written.
         tf.while_loop(lambda number: number < tf.shape(order)[0], step, (0,), parallel_iterations=1)
 
-    @functools.cache
-    def of_shapes(*shapes):  # one each: TensorFlow warns of a function that is traced for several
-        return compiled(loop, xla)
+    traced = tf.function(_unregistered(loop), jit_compile=xla, autograph=False)
 
-    return lambda x, y, order: of_shapes(x.shape, y.shape, order.shape)(x, y, order)
+    def of_any_length(*arrays):
+        """Trace the step once for all numbers of examples and steps: XLA alone compiles anew for others."""
+        specs = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays]
+        return traced.get_concrete_function(*specs)(*arrays)
+
+    return of_any_length
 
 
 def _steps_on_jax(model, together):

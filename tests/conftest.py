@@ -1,5 +1,6 @@
 """What comes before everything that is tested."""
 
+import functools
 import sys
 import zlib
 
@@ -22,29 +23,48 @@ def pytest_runtest_setup(item):
         sys.modules["keras"].utils.set_random_seed(zlib.crc32(item.nodeid.encode()))
 
 
+def compile_simply(patch):
+    """Have TensorFlow compile what it is given as it is: of small models, what is spared takes longer than to run them.
+
+    Without XLA, without its optimisers of graphs, and without noting for its messages which lines made each operation.
+    """
+    patch.setattr(sys.modules["engine.structure"], "xla", lambda model: False)
+    graphs = sys.modules["tensorflow.python.framework.ops"]
+    patch.setattr(graphs, "_create_c_op", functools.partial(graphs._create_c_op, extract_traceback=False))
+    sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def compile_as_runs_do(patch):
+    sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    patch.undo()
+
+
 @pytest.fixture(autouse=True, scope="module")
-def without_xla(request):
-    """Compile without XLA on TensorFlow, unless a test or its file is marked `xla`: small models take a third of it.
+def simply_compiled(request):
+    """Compile simply on TensorFlow, unless a file is marked `xla`.
 
     JAX, which has nothing else, shows what only XLA does. Files that compare with other processes, which compile as a
     user's run is, are marked.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        structure = sys.modules.get("engine.structure")
-        on_tensorflow = structure and sys.modules["engine.backend"].NAME == "tensorflow"
-        if on_tensorflow and not request.node.get_closest_marker("xla"):
-            of_runs = structure.xla
-            patch.setattr(structure, "xla", lambda model: False)
-            yield of_runs
-        else:
-            yield None
+    on_tensorflow = "engine.structure" in sys.modules and sys.modules["engine.backend"].NAME == "tensorflow"
+    if not on_tensorflow or request.node.get_closest_marker("xla"):
+        yield None
+        return
+    patch = pytest.MonkeyPatch()
+    compile_simply(patch)
+    yield patch
+    compile_as_runs_do(patch)
 
 
 @pytest.fixture(autouse=True)
-def with_xla(request, without_xla, monkeypatch):
+def with_xla(request, simply_compiled):
     """Compile a test that is marked `xla` as a user's run is."""
-    if without_xla and request.node.get_closest_marker("xla"):
-        monkeypatch.setattr(sys.modules["engine.structure"], "xla", without_xla)
+    if simply_compiled is None or not request.node.get_closest_marker("xla"):
+        yield
+        return
+    compile_as_runs_do(simply_compiled)
+    yield
+    compile_simply(simply_compiled)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -68,6 +68,16 @@ def test_examples_that_do_not_fit_the_device_are_sent_there_in_parts(data, monke
     np.testing.assert_allclose(logs[:2], logs[2:], rtol=1e-5)
 
 
+@pytest.mark.skipif(backend.NAME == "jax", reason="JAX compiles for one shape at a time")
+def test_a_step_is_traced_once_for_all_numbers_of_examples(data, monkeypatch):
+    model, traced = network(), []
+    step = model.train_step
+    monkeypatch.setattr(model, "train_step", lambda batch: traced.append(batch) or step(batch))
+    for examples in (25, 17, 9):
+        training.train(model, *(array[:examples] for array in data), [1], 8, seed=0)
+    assert len(traced) == 1 and traced[0][0].shape == (8, 4)
+
+
 @pytest.mark.xla
 def test_a_compiled_epoch_is_what_fit_does_with_the_same_batches(data):
     looped, fitted = network(), network()

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
 
-from engine import structure, training
+from engine import training
 from experiments import fine_tuning, shared
 
 MODEL = {"blocks": 1, "width": 16, "heads": 2}
@@ -19,12 +19,6 @@ SMALL = {
     "sequence_length": 8, "batch_size": 4, "pretraining_steps": 0, "steps": 4, "every": 2, "examples": 6,
     "evaluated": 5, "model_options": MODEL,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def graphs_without_xla(monkeypatch):
-    """Compile without XLA, which takes longer over these models than training them does."""
-    monkeypatch.setattr(structure, "xla", lambda model: False)
 
 
 @pytest.fixture(autouse=True)
