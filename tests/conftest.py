@@ -1,10 +1,14 @@
 """What comes before everything that is tested."""
 
-import functools
+import pathlib
 import sys
 import zlib
 
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
+
+import compiling
 
 import engine  # noqa: F401, before Keras, whose backend it keeps quiet
 
@@ -23,22 +27,6 @@ def pytest_runtest_setup(item):
         sys.modules["keras"].utils.set_random_seed(zlib.crc32(item.nodeid.encode()))
 
 
-def compile_simply(patch):
-    """Have TensorFlow compile what it is given as it is: of small models, what is spared takes longer than to run them.
-
-    Without XLA, without its optimisers of graphs, and without noting for its messages which lines made each operation.
-    """
-    patch.setattr(sys.modules["engine.structure"], "xla", lambda model: False)
-    graphs = sys.modules["tensorflow.python.framework.ops"]
-    patch.setattr(graphs, "_create_c_op", functools.partial(graphs._create_c_op, extract_traceback=False))
-    sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
-def compile_as_runs_do(patch):
-    sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
-    patch.undo()
-
-
 @pytest.fixture(autouse=True, scope="module")
 def simply_compiled(request):
     """Compile simply on TensorFlow, unless a file is marked `xla`.
@@ -50,10 +38,10 @@ def simply_compiled(request):
     if not on_tensorflow or request.node.get_closest_marker("xla"):
         yield None
         return
-    patch = pytest.MonkeyPatch()
-    compile_simply(patch)
-    yield patch
-    compile_as_runs_do(patch)
+    with pytest.MonkeyPatch.context() as patch:
+        compiling.simply(patch.setattr)
+        yield patch
+    compiling.as_runs_do()
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +50,10 @@ def with_xla(request, simply_compiled):
     if simply_compiled is None or not request.node.get_closest_marker("xla"):
         yield
         return
-    compile_as_runs_do(simply_compiled)
+    simply_compiled.undo()
+    compiling.as_runs_do()
     yield
-    compile_simply(simply_compiled)
+    compiling.simply(simply_compiled.setattr)
 
 
 @pytest.fixture(autouse=True, scope="module")

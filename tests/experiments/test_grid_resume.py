@@ -18,19 +18,20 @@ from engine import structure, training
 from experiments import threshold_grid
 from experiments.storage import locks
 
-pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.xla]
+pytestmark = pytest.mark.usefixtures("quick")
 ROOT = pathlib.Path(__file__).parents[2]
 ALL_EPOCHS = [(seed, epoch) for seed in (0, 1) for epoch in (1, 2, 3)]
 
 SLOW_RUN = """
 import sys, time
-from engine import structure
+sys.path.append("tests/reference")
+import compiling
 from experiments import threshold_grid
 
 def slowly(frame):
     time.sleep(0.2)
 
-structure.xla = lambda model: False
+compiling.simply()
 threshold_grid._SECONDS_BETWEEN_FIGURES = -1
 threshold_grid.run(out=sys.argv[1], progress=False, watch=slowly, **eval(sys.argv[2]))
 """

@@ -5,9 +5,19 @@ import pathlib
 
 import nbformat
 import papermill
+import pytest
 
 HERE = pathlib.Path(__file__).parents[2]
+REFERENCE = HERE / "tests" / "reference"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))  # as if installed
+BEFORE = f"""
+import sys
+sys.path.append({str(REFERENCE)!r})
+import compiling
+import engine.structure
+compiling.simply()
+"""
+"""What a kernel does before the first cell of a notebook that computes."""
 
 
 def execute(name, folder, **parameters):
@@ -15,6 +25,16 @@ def execute(name, folder, **parameters):
     path = folder / name
     papermill.execute_notebook(HERE / name, path, parameters, cwd=folder, progress_bar=False)
     return nbformat.read(path, as_version=4)
+
+
+def compute(name, folder, **parameters):
+    """The same of a notebook that computes, with networks so small that they are best compiled simply."""
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True, exist_ok=True)
+    (startup / "simply.py").write_text(BEFORE, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        return execute(name, folder, **parameters)
 
 
 def printed(notebook):

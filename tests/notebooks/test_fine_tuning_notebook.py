@@ -1,9 +1,9 @@
-"""Runs of fine-tuning are made, shown, and read again."""
+"""Runs of fine-tuning are made and shown; those that were made are read."""
 
 import math
 
 import pandas as pd
-from execution import execute, pictures, printed
+from execution import compute, execute, pictures, printed
 
 import report
 from report.fine_tuning.results import COLUMNS, IMPORTANCES, METER
@@ -49,22 +49,25 @@ def fine_tuned(folder):
 
 
 def test_fine_tuning_shows_what_was_run(tmp_path):
-    files = {"files": [str(fine_tuned(tmp_path))], "out": str(tmp_path / "nothing"), "new_perplexity": None}
+    csv = fine_tuned(tmp_path)
+    before = csv.read_bytes()
+    files = {"files": [str(csv)], "out": str(tmp_path / "nothing"), "new_perplexity": None}
     notebook = execute("finetuning.ipynb", tmp_path, figures=str(tmp_path / "figures"), **files)
     written = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert written == {f"{name}-prose-python" for name in ("frontiers", "steps", "spread", "pull")}
     assert {path.stem for path in (tmp_path / "figures").glob("*.tex")} == {"at-equal-new", "spread"}
-    assert pictures(notebook) == 4 and "p_holm" in printed(notebook) and not (tmp_path / "nothing").exists()
+    assert pictures(notebook) == 4 and "p_holm" in printed(notebook)
+    assert csv.read_bytes() == before and not (tmp_path / "nothing").exists()
 
 
-def test_fine_tuning_runs_shows_and_reads_again(tmp_path):
+def test_fine_tuning_runs_and_shows(tmp_path):
     texts = {"old": "".join(f"{n} and {n + 1}. " for n in range(200)), "new": "".join(f"f({n});\n" for n in range(250))}
     for name, text in texts.items():
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
     out, figures = tmp_path / "data", tmp_path / "figures"
     tiny = {**{name: str(tmp_path / f"{name}.txt") for name in texts}, **FINE_TUNING, "figures": str(figures)}
     tiny |= {"files": [], "new_perplexity": None}
-    notebook = execute("finetuning.ipynb", tmp_path, out=str(out), **tiny)
+    notebook = compute("finetuning.ipynb", tmp_path, out=str(out), **tiny)
     frame = report.read_fine_tuning(out)
     # Plain fine-tuning, factors alone, replay, and two penalties at two strengths, for two seeds, evaluated before,
     # within and after.
@@ -73,8 +76,3 @@ def test_fine_tuning_runs_shows_and_reads_again(tmp_path):
     written = {path.stem for path in figures.glob("*.png")}
     assert written == {f"{name}-{run}" for name in ("frontiers", "steps", "spread", "pull")}
     assert pictures(notebook) == 4 and "p_holm" in printed(notebook)
-    (csv,) = (path for path in out.glob("*.csv") if not path.stem.endswith("-importances"))
-    before = csv.read_bytes()
-    only_read = {"files": [str(out)], "out": str(tmp_path / "nothing")}
-    again = execute("finetuning.ipynb", tmp_path, **(tiny | only_read))
-    assert pictures(again) == 4 and csv.read_bytes() == before and not (tmp_path / "nothing").exists()

@@ -6,7 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from execution import HERE, execute, in_red, pictures, printed, shown
+from execution import HERE, compute, execute, in_red, pictures, printed, shown
 
 import report
 import tasks
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def main(folder):
-    return execute("main.ipynb", folder, out=str(folder / "data"), **TINY)
+    return compute("main.ipynb", folder, out=str(folder / "data"), **TINY)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_main_says_what_it_costs_shows_a_figure_and_names_the_file(folder, main)
 @pytest.mark.slow
 def test_main_run_again_computes_nothing(folder, main):
     before = next((folder / "data").glob("*.csv")).read_bytes()
-    again = execute("main.ipynb", folder, out=str(folder / "data"), **TINY)
+    again = compute("main.ipynb", folder, out=str(folder / "data"), **TINY)
     assert "200 of them done" in printed(again)
     assert next((folder / "data").glob("*.csv")).read_bytes() == before
 
@@ -90,7 +90,7 @@ def test_a_network_that_is_trained_already(folder):
     model.fit(task.x_train, task.y_train, epochs=3, verbose=0)
     model.save(folder / "mine.keras")
     given = {"network": str(folder / "mine.keras"), "measures": ["magnitude", "random"], "levels": ["hidden_unit"]}
-    said = printed(execute("main.ipynb", folder, out=str(folder / "mine"), thresholds=3, folds=8, **given))
+    said = printed(compute("main.ipynb", folder, out=str(folder / "mine"), thresholds=3, folds=8, **given))
     assert "48 evaluations asked for" in said and "Tests: 8 splits can tell 2 measures apart" in said
     frame = report.read(folder / "mine")
     assert set(frame["model"]) == {"mine"} and frame["fold"].nunique() == 8

@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from execution import HERE, execute
 from papermill import PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 EVERY = pytest.mark.parametrize("name", [path.name for path in sorted(HERE.glob("*.ipynb"))])
 
@@ -22,10 +24,24 @@ def test_one_cell_of_plain_parameters(name):
         ast.literal_eval(statement.value)
 
 
+NO_SUCH = r"Expected parameters among .* received 'fingers'"
+
+
+def test_a_parameter_that_there_is_not_stops_papermill(tmp_path):
+    with pytest.raises(PapermillExecutionError, match=NO_SUCH):
+        execute("analysis.ipynb", tmp_path, fingers=3)
+
+
 @EVERY
-def test_a_parameter_that_there_is_not_stops_it(name, tmp_path):
-    with pytest.raises(PapermillExecutionError, match=r"Expected parameters among .* received 'fingers'"):
-        execute(name, tmp_path, fingers=3)
+def test_a_parameter_that_there_is_not_stops_it(name, monkeypatch):
+    monkeypatch.chdir(HERE)
+    monkeypatch.syspath_prepend(HERE)
+    given = parameterize_notebook(load_notebook_node(str(HERE / name)), {"fingers": 3})
+    names = {"In": [""]}
+    with pytest.raises(ValueError, match=NO_SUCH):
+        for cell in (cell for cell in given.cells if cell.cell_type == "code"):
+            names["In"].append(cell.source)
+            exec(cell.source, names)
 
 
 def finds_the_project(folder, **environment):

@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from execution import execute, in_red, pictures, printed
+from execution import compute, in_red, pictures, printed
 
 import report
 import tasks
@@ -19,7 +19,7 @@ TINY = {
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras, when it saves
 def test_pruning_of_a_task_and_of_ones_own_network(tmp_path):
     smaller, figures = tmp_path / "smaller.keras", tmp_path / "figures"
-    ran = execute(
+    ran = compute(
         "pruning.ipynb", tmp_path, out=str(tmp_path / "runs"), smaller=str(smaller), figures=str(figures), **TINY
     )
     frame = report.retraining.read(tmp_path / "runs")
@@ -36,7 +36,7 @@ def test_pruning_of_a_task_and_of_ones_own_network(tmp_path):
     np.savez(tmp_path / "mine.npz", x=task.x_test, y=task.y_test)
     of_ones_own = {"network": str(smaller), "x": str(tmp_path / "mine.npz"), "out": str(tmp_path / "mine")}
     fewer = TINY | {"measures": ["magnitude"], "fractions": [0.5]}
-    ran = execute("pruning.ipynb", tmp_path, smaller=str(tmp_path / "smallest.keras"), **of_ones_own, **fewer)
+    ran = compute("pruning.ipynb", tmp_path, smaller=str(tmp_path / "smallest.keras"), **of_ones_own, **fewer)
     assert (
         set(report.read(tmp_path / "mine")["repair"]) == {"none", "least_squares"}
         and pictures(ran) == 1

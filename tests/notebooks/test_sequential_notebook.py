@@ -1,6 +1,6 @@
 """Strengths are searched, shown, and read again."""
 
-from execution import HERE, execute, pictures, printed
+from execution import HERE, compute, execute, pictures, printed
 
 import report
 
@@ -23,7 +23,7 @@ SEQUENCE = {
 
 def test_sequential_searches_shows_and_reads_again(tmp_path):
     out, figures = tmp_path / "sequential", tmp_path / "figures of sequences"
-    notebook = execute("sequential.ipynb", tmp_path, out=str(out), figures=str(figures), **SEQUENCE)
+    notebook = compute("sequential.ipynb", tmp_path, out=str(out), figures=str(figures), **SEQUENCE)
     # 2 strengths with 2 seeds, 1 report, and 2 ends with its seed.
     assert "honest: 7 runs, 7 of them to do: about" in printed(notebook)
     rows = report.read_sequential(out)

@@ -11,8 +11,6 @@ import pytest
 from experiments import lambda_search, sequential
 from experiments.workers import desk, start
 
-pytestmark = pytest.mark.xla
-
 
 class Bench:
     """Accuracies that peak at a strength, with noise that seeds share and noise of their own; it counts the runs."""

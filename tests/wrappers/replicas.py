@@ -1,11 +1,16 @@
 """Train on one replica and on two, and print what comes of it as JSON; `test_wrappers_trajectory` compares."""
 
 import json
+import pathlib
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
+
+import compiling
 
 import importance
 import thresholding
@@ -49,6 +54,7 @@ def found_on(replicas):
 
 
 if __name__ == "__main__":
+    compiling.simply()
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     json.dump([found_on(1), found_on(2)], sys.stdout)
