@@ -85,6 +85,7 @@ def entry(
     """
     refused = refused | (frozenset() if normalised else {"bn_scale"})
     refusable = refusable | {"variance"}  # which needs a graph
+    refused, refusable = (who | ({"inverse_fisher"} if "fisher" in who else set()) for who in (refused, refusable))
 
     def enter(make):
         name = make.__name__
