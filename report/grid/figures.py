@@ -115,8 +115,7 @@ def over_epochs(frame, score="area", highlight=None, ax=None):
         ValueError: there is no complete network, or one checkpoint alone in every setting.
     """
     means = frame if {"mean", "each"} <= set(frame.columns) else epoch_means(frame, score)
-    names = ["level", *(name for name in varying(means, [n for n in FACETS if n in means]) if name != "level")]
-    settings = [(title(names, values), part) for values, part in parts(means, names) if _moves(part)]
+    settings = _moving(means)
     if not settings:
         raise ValueError(
             "Expected checkpoints at several epochs and measures that differ to draw lines over them, found neither. "
@@ -166,10 +165,30 @@ def epoch_means(frame, score="area"):
     return pd.DataFrame(rows)
 
 
-def _moves(part):
-    """Tell whether there is anything to see over epochs: several of them, and measures that differ."""
-    apart = part.groupby("epoch")["mean"].agg(np.ptp).max() > 1e-9 or part["measure"].nunique() == 1
-    return part["epoch"].nunique() > 1 and apart
+def moves(frame, score="area"):
+    """Say whether `over_epochs` has anything to draw: networks with a score at several checkpoints, in some setting.
+
+    Args:
+        frame: DataFrame of `report.read` or `report.scores`.
+        score: str. One of `report.grid.scores.SCORES`.
+
+    Returns:
+        bool.
+    """
+    try:
+        return bool(_moving(epoch_means(frame, score)))
+    except ValueError:  # no network is complete
+        return False
+
+
+def _moving(means):
+    """List the settings in which there is anything to see over epochs, several of them and measures that differ."""
+    names = ["level", *(name for name in varying(means, [n for n in FACETS if n in means]) if name != "level")]
+    found = []
+    for values, part in parts(means, names):
+        apart = part.groupby("epoch")["mean"].agg(np.ptp).max() > 1e-9 or part["measure"].nunique() == 1
+        found += [(title(names, values), part)] if part["epoch"].nunique() > 1 and apart else []
+    return found
 
 
 def _epoch_lines(axis, part, measures, told):

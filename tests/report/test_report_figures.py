@@ -60,6 +60,7 @@ def test_nothing_to_draw_is_said(make_grid):
     lost = make_grid({"a": 0.5, "b": 0.4}).assign(chance_loss=np.nan)
     with pytest.raises(ValueError, match="at least one complete network"):
         report.over_epochs(lost)
+    assert not report.moves(lost)
 
 
 def test_rank_correlation_between_settings_by_hand(scores):
@@ -186,6 +187,9 @@ def test_figures_of_an_ordering_take_axes(make_grid):
 def test_one_checkpoint_makes_no_line(make_grid):
     with pytest.raises(ValueError, match="several epochs"):
         report.over_epochs(make_grid({"a": 0.8, "b": 0.5}, seeds=3))
+    assert not report.moves(make_grid({"a": 0.8, "b": 0.5}, seeds=3))
+    several = make_grid({"a": 0.8, "b": 0.5}, seeds=3, epochs=(1, 2))
+    assert report.moves(several) and report.moves(report.scores(several))
 
 
 @pytest.mark.parametrize("draw", [report.heatmap, report.over_epochs, report.rank_agreement])
