@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from report.drawing.axes import legend_below, panels
+from report.drawing.axes import hide_unused, label_outside, legend_below, panels, share_legend
 from report.drawing.matrix import draw_matrix
 from report.drawing.style import colours, house_style, style
+from report.statistics.words import span
 from report.tables.columns import parts, title
 
 
@@ -89,22 +90,22 @@ def performance_profiles(shares, score="area", ax=None):
     found = parts(shares, names)
     telling = [(v, part) for v, part in found if part.groupby("score_reached")["share"].agg(np.ptp).max() > 0]
     found = telling or found  # without panels in which all measures are the same
-    figure, axes = panels(1, len(found), (2.8 + 3.0 * len(found), 3.6), ax, sharey=True)
-    for axis, (values, part) in zip(axes.flat, found, strict=True):
+    columns = min(4, len(found))
+    rows = -(-len(found) // columns)
+    figure, axes = panels(
+        rows, columns, (max(0.8 + 2.6 * columns, 5.6), 0.6 + 2.2 * rows), ax, sharex=True, sharey=True
+    )
+    for axis, (values, part) in zip(axes.flat, found, strict=False):
         for (measure,), line in parts(part, ["measure"]):
             look = {**style(measure), "marker": ""}
             axis.plot(line["score_reached"], line["share"], drawstyle="steps-post", label=measure, **look)
-        first = part.iloc[0]
-        where = f"{first['tasks']} tasks and architectures, " if first["tasks"] > 1 else ""
-        about = f"{where}{first['networks']} networks"
+        where = f"up to {part['tasks'].max()} tasks and architectures, " if part["tasks"].max() > 1 else ""
+        about = f"{where}{span(part['networks'].min(), part['networks'].max(), 'networks')}"
         axis.set_title("\n".join(filter(None, (title(names, values), about))))
-        axis.set_xlabel(score.replace("_", " "))
         axis.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    axes.flat[0].set_ylabel("share of networks that reach it")
-    lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
-    axes.flat[-1].legend(
-        list(lines.values()), list(lines), loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=6.5
-    )
+    label_outside(axes, score.replace("_", " "), "share of networks that reach it")
+    hide_unused(axes, len(found), score.replace("_", " "))
+    share_legend(figure, axes, ax)
     return figure
 
 
