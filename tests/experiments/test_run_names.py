@@ -20,7 +20,9 @@ def test_runs_of_every_kind_are_there():
 def test_the_name_is_that_of_the_files(path):
     about = json.loads(path.read_text(encoding="utf-8"))
     kind = about.get("kind", first_version.kind(about["settings"]))
-    settings = variants.load("experiments", kind, "STUDY").SETTINGS(**about["settings"])
+    compared = {"calibration": ("calibrations", ["training"]), "repair": ("repairs", ["none", "bias"])}
+    given = dict(varied for column, varied in compared.items() if column in about.get("key", []))
+    settings = variants.load("experiments", kind, "STUDY").SETTINGS(**about["settings"], **given)
     name = "name" if about.get("schema", 1) > 1 else "first_name"
     assert getattr(settings, name) == getattr(type(settings)(**settings.as_dict()), name) == path.stem
     assert path.with_suffix(".csv").exists() or path.with_suffix(".csv.gz").exists()
