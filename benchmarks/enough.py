@@ -4,9 +4,9 @@
         --out runs]
 
 `--more` are further settings of the grid, such as those of the training. The same networks (trained first, or taken
-from `--out`) are put through the same grid twice, evaluated on all held-out
-examples and on as many as are enough (`experiments.enough`). Printed are the examples, the seconds of evaluation, the
-largest difference of the measures' mean areas, and the pairs of measures whose verdict differs.
+from `--out`) are put through the same grid twice, evaluated on all held-out examples and on as many as are enough
+(`experiments.enough`). Printed are the examples, the seconds of evaluation, the largest difference of the measures'
+mean areas, and the pairs of measures whose verdict differs.
 """
 
 import argparse

@@ -3,13 +3,8 @@
 They begin with new weights; tests of pretraining, and of what only trained weights show, say how much there is of it.
 """
 
-import pathlib
-import sys
-
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
 
 from engine import training
 from experiments import fine_tuning, shared

@@ -1,21 +1,16 @@
 """Three small networks, trained for a few steps, with a record of all that happened."""
 
 import functools
-import pathlib
-import sys
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import plain
 import pytest
 from keras import layers
 
 import importance
 from engine import wrapper
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
-
-import plain
 
 EXAMPLES, CLASSES, BATCH, STEPS = 12, 3, 6, 12
 

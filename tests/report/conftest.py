@@ -1,14 +1,9 @@
 """What tests of reports share; see `report_frames`."""
 
-import pathlib
-import sys
-
 import pytest
 from report_frames import curve, grid, legacy
 
 from report.tables.columns import REQUIRED
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
 
 
 @pytest.fixture

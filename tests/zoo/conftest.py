@@ -1,18 +1,13 @@
 """The zoo's networks are tiny: compiling them takes much longer than running them."""
 
-import pathlib
 import re
-import sys
 
 import keras
+import plain_zoo
 import pytest
 
 import importance
 from engine import structure
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
-
-import plain_zoo
 
 WRITTEN = {  # with options, where the measure's own would take long or hide a property
     "hessian": [f"hessian:probes={plain_zoo.PROBES}"],
