@@ -34,7 +34,7 @@ def _learning_rate(name, value):
         form = keras.optimizers.schedules.serialize(schedule)
         json.dumps(form)
         fits = isinstance(schedule, _SCHEDULE) and math.isfinite(float(schedule(0)))
-    except Exception as error:  # whatever Keras raises of what is none
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # what Keras raises of what is none
         raise Unfit(f" {_WRITTEN} Keras says: {error}") from None
     if not fits:
         raise Unfit(f" {_WRITTEN}")
