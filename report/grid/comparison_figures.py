@@ -92,9 +92,9 @@ def performance_profiles(shares, score="area", ax=None):
     found = telling or found  # without panels in which all measures are the same
     columns = min(4, len(found))
     rows = -(-len(found) // columns)
-    figure, axes = panels(
-        rows, columns, (max(0.8 + 2.6 * columns, 5.6), 0.6 + 2.2 * rows), ax, sharex=True, sharey=True
-    )
+    width = max(0.8 + 2.6 * columns, 5.6)
+    below = 0.2 * -(-shares["measure"].nunique() // int(width / 1.8))  # the legend's lines
+    figure, axes = panels(rows, columns, (width, 0.6 + 2.2 * rows + below), ax, sharex=True, sharey=True)
     for axis, (values, part) in zip(axes.flat, found, strict=False):
         for (measure,), line in parts(part, ["measure"]):
             look = {**style(measure), "marker": ""}
