@@ -219,13 +219,14 @@ def view(rule, layer, variable, rank):
     return View(split, (*blocks, *inputs, *outputs), shape)
 
 
-def patches(rule, layer, inputs):
+def patches(rule, layer, inputs, dtype=None):
     """Return what a kernel multiplies at every place of every example.
 
     Args:
         rule: str. "linear" or "convolution".
         layer: keras.Layer.
         inputs: NumPy array (examples, ...), what it is called with.
+        dtype: str or None. Of what is returned; None: the inputs'.
 
     Returns:
         NumPy array (blocks, examples and places, inputs), blocks and inputs as in the kernel's `view`.
@@ -235,16 +236,18 @@ def patches(rule, layer, inputs):
         blocks = [letter for letter in kernel if letter in source and letter in target]
         summed = [letter for letter in kernel if letter not in target]
         rows = [letter for letter in source if letter in target and letter not in kernel]
-        found = np.einsum(f"{source}->{''.join([*blocks, *rows, *summed])}", inputs)
+        found = np.einsum(f"{source}->{''.join([*blocks, *rows, *summed])}", inputs, dtype=dtype)
         lengths = dict(zip(source, inputs.shape, strict=True))
         return found.reshape([math.prod(lengths[x] for x in letters) for letters in (blocks, rows, summed)])
     lengths = layer.compute_output_shape(inputs.shape)[1:-1]
-    windows = np.stack([np.asarray(window) for window in shifted(layer, inputs, lengths)])  # (k, n, p, c)
-    if type(layer) in _DEPTHWISE:
-        windows = np.moveaxis(windows, -1, 0)[..., None]  # (c, k, n, p, 1)
-    else:
-        windows = np.stack(np.split(windows, layer.groups, axis=-1))  # (g, k, n, p, c)
-    return np.moveaxis(windows, 1, 3).reshape(len(windows), -1, windows.shape[1] * windows.shape[-1])
+    padding, places = _windows(layer, inputs.shape[1:-1], lengths)
+    padded, channels = np.pad(inputs, [(0, 0), *padding, (0, 0)]), inputs.shape[-1]
+    blocks = channels if type(layer) in _DEPTHWISE else layer.groups
+    found = np.empty((blocks, len(inputs), *lengths, len(places), channels // blocks), dtype or inputs.dtype)
+    for number, place in enumerate(places):  # each is copied once, into its place and kind of number
+        window = padded[(slice(None), *place)].reshape(len(inputs), *lengths, blocks, -1)
+        found[..., number, :] = np.moveaxis(window, -2, 0)
+    return found.reshape(blocks, -1, len(places) * (channels // blocks))
 
 
 def equation(layer, rank):
@@ -264,19 +267,25 @@ def equation(layer, rank):
 
 def shifted(layer, inputs, output_lengths):
     """Yield, for each place in the kernel, the inputs (n, p, c) that meet it at the output positions."""
-    ranges, padding = [], [(0, 0)]
+    padding, places = _windows(layer, inputs.shape[1:-1], output_lengths)
+    padded = ops.pad(inputs, [(0, 0), *padding, (0, 0)])
+    for place in places:
+        window = padded[(slice(None), *place, slice(None))]
+        yield ops.reshape(window, (-1, math.prod(output_lengths), inputs.shape[-1]))
+
+
+def _windows(layer, lengths, output_lengths):
+    """Return how a convolution's inputs are padded, a pair a direction, and for each place in its kernel the slices."""
+    ranges, padding = [], []
     for size, stride, dilation, length, output in zip(
-        layer.kernel_size, layer.strides, layer.dilation_rate, inputs.shape[1:-1], output_lengths, strict=True
+        layer.kernel_size, layer.strides, layer.dilation_rate, lengths, output_lengths, strict=True
     ):
         reach = (output - 1) * stride + (size - 1) * dilation + 1
         missing = max(reach - length, 0)
         before = {"valid": 0, "same": missing // 2, "causal": (size - 1) * dilation}[layer.padding]
         padding.append((before, max(missing - before, 0)))
         ranges.append([slice(k * dilation, k * dilation + (output - 1) * stride + 1, stride) for k in range(size)])
-    padded = ops.pad(inputs, [*padding, (0, 0)])
-    for place in itertools.product(*ranges):
-        window = padded[(slice(None), *place, slice(None))]
-        yield ops.reshape(window, (-1, math.prod(output_lengths), inputs.shape[-1]))
+    return padding, list(itertools.product(*ranges))
 
 
 def _invertible(source, kernel, target):

@@ -153,7 +153,6 @@ class Repair:
         """Return X'^T X', (blocks, inputs, inputs), and X'^T (XW - X'W'), (blocks, inputs, outputs)."""
         products = moments = np.zeros(())
         for patches, missing in self._rows(step, state):
-            patches = patches.astype("float64")  # float32 loses what a solution needs
             if step.has_bias:
                 patches = np.concatenate([patches, np.ones((*patches.shape[:2], 1))], axis=2)
             products = products + np.stack([block.T @ block for block in patches])
@@ -163,7 +162,9 @@ class Repair:
     def _rows(self, step, state):
         """Yield X' (blocks, rows, inputs), and XW - X'W' (blocks, rows, outputs), of some examples at a time."""
         for inputs, missing in self._watched(step, state):
-            patches = None if self._kind == "bias" else local_rules.patches(step.rule, step.layer, inputs)
+            patches = None
+            if self._kind != "bias":  # float32 loses what a solution needs
+                patches = local_rules.patches(step.rule, step.layer, inputs, "float64")
             yield patches, step.outputs(missing).astype("float64")
 
     def _watched(self, step, state):
