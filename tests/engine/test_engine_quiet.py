@@ -9,6 +9,8 @@ import pytest
 
 from engine import quiet
 
+pytestmark = pytest.mark.long  # it is about TensorFlow, which JAX's part of `make test` does not import
+
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = sorted(
     {str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
