@@ -1,7 +1,10 @@
 """How tests have TensorFlow compile small models: what is spared takes longer than to run them."""
 
+import contextlib
 import functools
 import sys
+
+import pytest
 
 
 def simply(put=setattr):
@@ -21,6 +24,19 @@ def simply(put=setattr):
 def as_runs_do():
     """Take back what no `put` takes back."""
     _optimise(True)
+
+
+@contextlib.contextmanager
+def all_simply():
+    """Compile simply within, and as before after it: what all files share must not depend on which of them is first."""
+    if sys.modules["engine.backend"].NAME != "tensorflow":
+        yield
+        return
+    options = sys.modules["tensorflow"].config.optimizer.get_experimental_options()
+    with pytest.MonkeyPatch.context() as patch:
+        simply(patch.setattr)
+        yield
+    _optimise(not options.get("disable_meta_optimizer", False))
 
 
 def _optimise(graphs):
