@@ -228,7 +228,7 @@ def test_notebooks_import_rooms_and_name_no_machine():
 
 def test_notebooks_are_small_enough_to_clone():
     sizes = {path.name: path.stat().st_size for path in ROOT.glob("*.ipynb")}
-    assert max(sizes.values()) < 2.5e6, sizes
+    assert max(sizes.values()) < 2e6, sizes
 
 
 @pytest.mark.parametrize(

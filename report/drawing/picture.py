@@ -20,12 +20,12 @@ class Drawing(Figure):
         display({"image/png": base64.b64encode(png(self)).decode(), "text/plain": about}, raw=True)
 
 
-def png(figure, dpi=100):
+def png(figure, dpi=92):
     """Draw a figure as a PNG with a palette.
 
     Args:
         figure: Figure.
-        dpi: int. Pixels an inch.
+        dpi: int. Pixels an inch. What a notebook holds is as small as leaves its smallest letters readable.
 
     Returns:
         bytes.

@@ -76,7 +76,7 @@ def test_a_picture_is_small_and_true():
         axes[0, 0].fill_between([0, 1], place, place + 1, color=f"C{place}")
     whole = io.BytesIO()
     figure.savefig(whole, format="png", dpi=100, bbox_inches="tight")
-    small = png(figure)
+    small = png(figure, dpi=100)
     assert len(small) < len(whole.getvalue())
     one, other = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int) for data in (whole.getvalue(), small))
     assert one.shape == other.shape and np.abs(one - other).max() <= 24
