@@ -90,6 +90,8 @@ class FineTuningSettings(Settings):
         batch_size: int. Sequences.
         pretraining_steps: int or None. On the old text; None: 1500, or 0 for a preset.
         pretraining_rate: float. Learning rate (Adam).
+        pretrainings: int or None. How many models are pretrained: a seed's fine-tuning begins with the one of number
+            seed modulo that. Seeds that share one say nothing of how pretrained models differ. None: each its own.
         steps: int. Of fine-tuning.
         every: int. Steps from one evaluation to the next; the last step is always one.
         optimizer: str. A Keras optimizer's name, for fine-tuning.
@@ -100,7 +102,7 @@ class FineTuningSettings(Settings):
             tokens' losses.
         evaluated: int. Sequences of each text's held-out part that losses are measured on.
         model_options: dict. Of "gpt"; see `tasks.texts.language`.
-        seeds: tuple of int. Each with its own pretraining.
+        seeds: tuple of int. One run each.
     """
 
     VARIED = frozenset({"seeds", "measures", "penalties", "strengths", "lora", "replay"})
@@ -114,6 +116,7 @@ class FineTuningSettings(Settings):
             "lora": checks.several(checks.whole(), least=0),
             "replay": checks.several(_percent, least=0),
             "pretraining_steps": checks.optional(checks.whole(0)),
+            "pretrainings": checks.optional(checks.whole()),
         }
     )
 
@@ -140,6 +143,7 @@ class FineTuningSettings(Settings):
     seeds: tuple = (0,)
     lora: tuple = ()
     replay: tuple = ()
+    pretrainings: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -180,7 +184,7 @@ class FineTuning(Study):
         settings: FineTuningSettings.
         store: experiments.storage.store.Store. One row for each run and evaluation.
         spread: experiments.storage.store.Store. `<run>-importances.csv`: one row for each measure, seed and variable
-            of the pretrained model: what `kind` of layer has it, and the mean and the largest importance (not scaled).
+            of the pretrained models: what `kind` of layer has it, and the mean and the largest importance (not scaled).
         timings: dict. Seconds of the last `run` spent in "pretraining", "scoring", "training", "evaluating", and in
             "total".
 
@@ -248,7 +252,7 @@ class FineTuning(Study):
 
         They are trained once and kept in `<out>/pretrained/`, for all runs with the same model and old text.
         """
-        steps = self._pretraining_steps()
+        steps, seed = self._pretraining_steps(), self._begins_with(seed)
         weights = training.model_variables(training.initial(self._build, seed))
         if not steps:
             return training.values(weights)
@@ -272,6 +276,7 @@ class FineTuning(Study):
         Returns:
             list of float32 arrays like the model's trainable variables, not scaled.
         """
+        seed = self._begins_with(seed)
         if (measure, seed) not in self._scores:
             s = self.settings
             named = Protection(measure, "tokens" if s.per_token else "sequences", s.examples)
@@ -307,6 +312,7 @@ class FineTuning(Study):
         )
 
     def _record_spread(self, tuner, measure, seed):
+        seed = self._begins_with(seed)
         scores = self.scores(measure, seed)
         rows = [
             {
@@ -348,6 +354,11 @@ class FineTuning(Study):
     def _pretraining_steps(self):
         asked = self.settings.pretraining_steps
         return asked if asked is not None else 0 if self._language.pretrained else PRETRAINING_STEPS
+
+    def _begins_with(self, seed):
+        """Return the seed of the pretrained model that a seed's fine-tuning begins with."""
+        models = self.settings.pretrainings
+        return seed if models is None else seed % models
 
     def _pretrain(self, weights, seed, kept, reached, arrays):
         s, steps = self.settings, self._pretraining_steps()

@@ -90,6 +90,20 @@ def test_a_model_is_pretrained_once(small, trained):
     assert [call for call in trained if call[1] == 16] == [(4, 16)] * 2
 
 
+def test_seeds_may_share_what_is_pretrained(small, trained):
+    settings = {**HELD, "pretraining_steps": 4}
+    frame = small.run(**settings, seeds=[0, 1, 2, 3], pretrainings=2)
+    assert trained.count((4, 16)) == 2
+    begun = frame[frame["step"] == 0].groupby("seed")["old_loss"].first()
+    assert begun[0] == begun[2] != begun[1] == begun[3]
+    ends = frame[(frame["step"] == 4) & (frame["penalty"] == "none")].set_index("seed")["old_loss"]
+    assert ends.nunique() == 4
+    assert set(small.job(**settings, pretrainings=2).spread.frame()["seed"]) == {0, 1}
+    assert small.job(**settings).settings.name != small.job(**settings, pretrainings=2).settings.name
+    own = small.run("own", **settings, seeds=[0, 1])
+    same(own.drop(columns="run"), frame[frame["seed"] < 2].drop(columns="run").reset_index(drop=True))
+
+
 def test_pretraining_goes_on_where_it_was_left(small, trained, monkeypatch):
     monkeypatch.setattr(fine_tuning, "_AT_ONCE", 2)
     settings = {"pretraining_steps": 6, "seeds": [1]}
