@@ -206,7 +206,7 @@ class FineTuning(Study):
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.open(out, data_sha256={"old": self._old.digest, "new": self._new.digest})
         self.spread = Store(out, f"{s.name}-importances", SPREAD, SPREAD_KEY, run=s.name)
-        self._made, self._scores, self._held_out = {}, {}, None
+        self._made, self._scores, self._held_out, self._start = {}, {}, None, None
         least = 100 * (s.sequence_length + 1) / len(self._old.train)
         if s.replay and min(s.replay) < least:
             raise ValueError(
@@ -238,8 +238,8 @@ class FineTuning(Study):
     def try_measures(self, measures):
         """Score a model by each measure, before it is trained; return {measure: None, or why that failed}."""
         found, seed = {}, self.settings.seeds[0]
+        weights = self._new_weights(seed)
         for measure in measures:
-            weights = training.values(training.model_variables(training.initial(self._build, seed)))
             for examples in (min(unfit.EXAMPLES, self.settings.examples), self.settings.examples):
                 score = functools.partial(self._score, weights, measure, seed, examples)
                 _, found[measure] = unfit.attempt(score, self._scored()[0])
@@ -252,16 +252,10 @@ class FineTuning(Study):
 
         They are trained once and kept in `<out>/pretrained/`, for all runs with the same model and old text.
         """
-        steps, seed = self._pretraining_steps(), self._begins_with(seed)
-        weights = training.model_variables(training.initial(self._build, seed))
-        if not steps:
-            return training.values(weights)
-        kept = Checkpoints(self._kept / f"seed-{seed}", of={"trial": f"seed-{seed}", **self._pretraining()})
-        with self._alone(f"seed-{seed}"), self.timed("pretraining"):
-            reached, arrays = kept.latest(steps)
-            if reached < steps:
-                arrays = self._pretrain(training.values(weights), seed, kept, reached, arrays)
-        return arrays[: len(weights)]
+        seed = self._begins_with(seed)
+        if self._start is None or self._start[0] != seed:
+            self._start = seed, self._pretrained(seed)
+        return self._start[1]
 
     def scores(self, measure, seed):
         """Score the pretrained model on the old text.
@@ -354,6 +348,21 @@ class FineTuning(Study):
     def _pretraining_steps(self):
         asked = self.settings.pretraining_steps
         return asked if asked is not None else 0 if self._language.pretrained else PRETRAINING_STEPS
+
+    def _pretrained(self, seed):
+        """Read the weights of a pretrained model, or train them."""
+        steps, weights = self._pretraining_steps(), self._new_weights(seed)
+        if not steps:
+            return weights
+        kept = Checkpoints(self._kept / f"seed-{seed}", of={"trial": f"seed-{seed}", **self._pretraining()})
+        with self._alone(f"seed-{seed}"), self.timed("pretraining"):
+            reached, arrays = kept.latest(steps)
+            if reached < steps:
+                arrays = self._pretrain(weights, seed, kept, reached, arrays)
+        return arrays[: len(weights)]
+
+    def _new_weights(self, seed):
+        return training.values(training.model_variables(training.initial(self._build, seed)))
 
     def _begins_with(self, seed):
         """Return the seed of the pretrained model that a seed's fine-tuning begins with."""

@@ -56,7 +56,8 @@ class SequentialSettings(Settings):
         ends: bool. Whether to run the two ends too: strength 0 (measure "none") and all tasks at once ("joint").
         replay: tuple of int, above 0. Budgets: how many examples of each class of each earlier task are kept, drawn
             from its training data, a larger budget with those of a smaller one among them. Each later task is trained
-            on its own examples and these, mixed, without a penalty; an epoch has as many steps more.
+            on its own examples and as many of these, mixed, without a penalty: they are repeated until they are as
+            many, and an epoch has twice the steps.
         epochs: int. For each task.
         batch_size: int.
         optimizer: str. A Keras optimizer's name.
@@ -374,14 +375,20 @@ class Sequential(Study):
 
     def _trained_on(self, sequence, protection, seed, number):
         """Return the examples that a task is trained on: its own and, with replay, those kept of earlier ones."""
-        parts = [sequence.examples(number - 1, "train")]
-        for earlier in range(number - 1) if protection.measure == "replay" else ():
+        own = sequence.examples(number - 1, "train")
+        if protection.measure != "replay" or number == 1:
+            return own
+        parts = []
+        for earlier in range(number - 1):
             _, y = sequence.examples(earlier, "train")
             random = draws.generator(seed, "replay", earlier)
             of_classes = [random.permutation(np.flatnonzero(y == label)) for label in np.unique(y)]
             kept = np.concatenate([rows[: int(protection.strength)] for rows in of_classes])
             parts.append(sequence.examples(earlier, "train", kept))
-        return tuple(np.concatenate(arrays) if len(arrays) > 1 else arrays[0] for arrays in zip(*parts, strict=True))
+        kept = tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = draws.generator(seed, "order of replay", number).permutation(len(kept[1]))
+        rows = np.resize(order, max(len(order), len(own[1])))
+        return tuple(np.concatenate([new, old[rows]]) for new, old in zip(own, kept, strict=True))
 
     def _written(self, protection, seed):
         """Return the last task but the final one up to which all rows of a run are there."""
