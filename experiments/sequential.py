@@ -34,7 +34,7 @@ FORGOTTEN = 0.05
 _FORGOTTEN = (
     "All tasks but the last are forgotten ({protection}: mean accuracy on them {mean:.2f}). That is to be expected "
     "here, and no fault of the measure: the tasks have different labels, and nothing says which task an image is from "
-    "(class-incremental learning), so whatever the penalty keeps, training on the new labels alone makes the network "
+    "(class-incremental learning), so at all but extreme strengths training on the new labels alone makes the network "
     'answer with these. Try options={{"scenario": "task"}}, in which the task is told, or "domain"; class-incremental '
     "learning needs earlier examples: replay=[20] keeps so many of each class."
 )

@@ -30,6 +30,16 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+# What scores are is held against plain versions for all three networks (`test_importance_reference.py`).
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("dense", marks=pytest.mark.xla),
+        pytest.param("convolutional", marks=pytest.mark.slow),
+        pytest.param("attention", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
 @EVERY_MEASURE
 def test_scores_are_finite_and_at_least_0_and_change_nothing(name, case):
     if name == "bn_scale" and case.name != "convolutional":
