@@ -76,8 +76,9 @@ ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wra
 # Many tests begin with the same small nets: what JAX compiled stays in the user's cache folder, apart from that of runs.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weightwise/tests
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25
+# And its optimizations take longer than what they save in functions that run once.
 JAX_PYTEST := KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CACHE) JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
-    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 $(PYTEST)
+    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST)
 
 notebook-html: $(READY) ## the executed notebooks in runs, as HTML beside them
 	@ls runs/*.ipynb >/dev/null 2>&1 || { echo "Expected executed notebooks in runs, found none: make run" >&2; exit 1; }

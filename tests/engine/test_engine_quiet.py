@@ -32,6 +32,7 @@ def test_computing_writes_nothing():
     assert (done.stdout, done.stderr) == ("3.0\n", "")
 
 
+@pytest.mark.slow
 def test_nor_do_several_networks_one_after_another():
     """Each compiles functions of its own, which TensorFlow must not take for one that is traced over and over."""
     source = """

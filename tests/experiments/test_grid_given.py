@@ -367,6 +367,7 @@ def test_settings_by_the_names_of_a_notebooks_variables(digits, trained, tmp_pat
             threshold_grid.from_names({**names, wrong: 3})
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_preset_of_kerashub(tmp_path):
     hub = pytest.importorskip("keras_hub")

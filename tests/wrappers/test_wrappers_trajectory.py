@@ -210,6 +210,7 @@ def test_a_model_that_is_built_while_it_is_first_trained():
     np.testing.assert_allclose(found[0]["net_displacement"][0].mean(), found[1]["net_displacement"][0].mean(), rtol=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(backend.NAME != "tensorflow", reason="strategies are TensorFlow's")
 def test_two_replicas_train_and_record_as_one():
     done = subprocess.run(
