@@ -16,6 +16,7 @@ ENDS_LOOK = {
     "joint": {"color": INK["black"], "linestyle": DASHES["dotted"], "label": "all tasks at once"},
     "none": {"color": INK["grey"], "linestyle": DASHES["dotted"], "label": "no protection"},
 }
+REPLAY_LOOK = {"color": INK["black"], "linestyle": DASHES["dashdot"]}
 METERS = {
     "ewc_largest": "largest rate · λ · Ω",
     "ewc_percentile": "99.9th percentile of rate · λ · Ω",
@@ -31,9 +32,9 @@ def strength_curves(frame, measures=None, lowest=None, ax=None):
     """Draw the test accuracy over all tasks after the last one against the strength of the penalty.
 
     Panels are penalties. A line is a measure's mean over seeds, the bars its 95 % Student's t intervals within 0 and 1;
-    fewer than five seeds are dots instead. Where the weights of a seed became infinite the line breaks. The two ends
-    are lines across with their intervals as bands. If each measure and penalty has a single strength, it is a row with
-    a point instead.
+    fewer than five seeds are dots instead. Where the weights of a seed became infinite the line breaks. The two ends,
+    and replay with its largest budget, are lines across with their intervals as bands. If each measure and penalty has
+    a single strength, it is a row with a point instead.
 
     Args:
         frame: DataFrame of `read_sequential` or `final_accuracies`; the rows of one run.
@@ -54,33 +55,41 @@ def strength_curves(frame, measures=None, lowest=None, ax=None):
     measures = list(measures or sorted(protected["measure"].unique()))
     penalties = penalties_in(protected["penalty"])
     if protected.groupby(PROTECTION[:2])["strength"].nunique().max() == 1:
-        return _each_once(pd.concat([protected, finals[finals["measure"].isin(ENDS)]]), measures, where, ax)
-    width = max(1.0 + 2.6 * len(penalties), 5.6)
-    size = (width, 2.9 + legend_height(len(measures) + 2, width))
+        return _each_once(protected, _across(finals), measures, where, ax)
+    width, across = max(1.0 + 2.6 * len(penalties), 5.6), _across(finals)
+    size = (width, 2.9 + legend_height(len(measures) + len(across), width))
     figure, axes = panels(1, len(penalties), size, ax, sharex=True, sharey=True)
     for axis, penalty in zip(axes[0], penalties, strict=True):
         of_penalty = protected[protected["penalty"] == penalty]
         for measure in measures:
             _curve(axis, of_penalty[of_penalty["measure"] == measure], measure)
-        for end, look in ENDS_LOOK.items():
-            _end(axis, finals[finals["measure"] == end]["test_accuracy"], look)
+        for look, rows in across:
+            _end(axis, rows["test_accuracy"], look)
         axis.set_title(penalty)
         axis.set_xscale("log")
     # The means decide, because the interval of two or three seeds may reach far beyond what an accuracy can be.
-    means = finals.groupby(PROTECTION)["test_accuracy"].mean()
-    means = means[means.index.get_level_values("measure").isin([*measures, *ENDS])]
+    shown = pd.concat([protected, *(rows for _, rows in across)])
+    means = shown.groupby(PROTECTION)["test_accuracy"].mean()
     means = means.dropna() if means.notna().any() else means.fillna(0.0)
     bottom = {None: means.min(), "quartile": means.quantile(0.25)}.get(lowest, lowest)
     margin = 0.07 * (means.max() - bottom) or 0.05
     axes[0, 0].set_ylim(bottom - margin if lowest is None else bottom, means.max() + margin)
-    strengths = means[means >= bottom].drop(list(ENDS), level="measure", errors="ignore").index.unique("strength")
+    strengths = means[means >= bottom].drop("none", level="penalty", errors="ignore").index.unique("strength")
     if len(strengths):
         axes[0, 0].set_xlim(strengths.min() / 1.5, strengths.max() * 1.5)
     label_outside(axes, STRENGTH, "test accuracy, mean over all tasks")
     closer = "" if lowest is None else "closer: "
     entitle(figure, axes, f"{closer}{where}; {_bands(protected)}", ax)
-    share_legend(figure, axes, ax, last=tuple(look["label"] for look in ENDS_LOOK.values()))
+    share_legend(figure, axes, ax, last=tuple(look["label"] for look, _ in across))
     return figure
+
+
+def _across(finals):
+    """Return [(look, rows)] of what has no strength: replay with its largest budget, and the two ends."""
+    replayed, ends = finals[finals["measure"] == "replay"], ENDS_LOOK.items()
+    most = parts(replayed, ["strength"])[-1:]
+    looks = [(REPLAY_LOOK | {"label": _words("replay", "none", budget)}, rows) for (budget,), rows in most]
+    return [*looks, *((look, finals[finals["measure"] == end]) for end, look in ends)]
 
 
 def _bands(finals):
@@ -91,23 +100,23 @@ def _bands(finals):
     return "; ".join([f"mean of {span(seeds.min(), seeds.max(), 'seeds')}", *bands])
 
 
-def _each_once(finals, measures, where, ax):
+def _each_once(protected, across, measures, where, ax):
     """Draw one point for each measure and penalty, all of which have a single strength: there is no curve."""
-    rows = parts(finals[~finals["measure"].isin(ENDS)], PROTECTION)
+    rows = parts(protected, PROTECTION)
     rows.sort(key=lambda item: (measures.index(item[0][0]), item[0][1]), reverse=True)
     figure, axes = panels(1, 1, (5.6, 1.5 + 0.22 * len(rows)), ax)
     for place, ((measure, _, _), cells) in enumerate(rows):
         look = {"color": style(measure)["color"], "marker": style(measure)["marker"], "linestyle": "none"}
         axes[0, 0].plot(cells["test_accuracy"], [place] * len(cells), **look | {"alpha": 0.4, "markersize": 2.5})
         axes[0, 0].plot([cells["test_accuracy"].mean(skipna=False)], [place], **look)
-    for end, look in ENDS_LOOK.items():
-        accuracies = finals[finals["measure"] == end]["test_accuracy"]
-        if accuracies.notna().any():
-            axes[0, 0].axvline(accuracies.mean(), linewidth=1, zorder=1, **look)
+    for look, straight in across:
+        if straight["test_accuracy"].notna().any():
+            axes[0, 0].axvline(straight["test_accuracy"].mean(), linewidth=1, zorder=1, **look)
     axes[0, 0].set_yticks(range(len(rows)), [_words(*name) for name, _ in rows])
     axes[0, 0].set_ylim(-0.6, len(rows) - 0.4)
     axes[0, 0].set_xlabel("test accuracy, mean over all tasks")
-    entitle(figure, axes, f"{where}, one strength of each; {_bands(finals)}", ax)
+    drawn = pd.concat([protected, *(rows for _, rows in across)])
+    entitle(figure, axes, f"{where}, one strength of each; {_bands(drawn)}", ax)
     share_legend(figure, axes, ax)
     return figure
 
@@ -207,7 +216,8 @@ def stability_trace(frame, chosen=None, ax=None):
         ValueError: rows of several runs, or a choice of which there are no finished runs.
     """
     where = _where(frame)
-    chosen = _chosen(frame, _best_of(frame) if chosen is None else chosen)
+    best = [name for name in _best_of(frame) if name[1] != "none"]
+    chosen = _chosen(frame, best if chosen is None else chosen)
     chosen = [(name, cells[(cells["after_task"] > 1) & (cells["on_task"] == 1)]) for name, cells in chosen]
     return draw_meters(chosen, METERS, "after_task", "task", where, ax)
 

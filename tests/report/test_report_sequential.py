@@ -88,7 +88,11 @@ def test_replay_is_no_penalty_and_has_its_own_words(frame):
     assert best.loc["replay", "strength"] == 50 and best.loc["replay", "penalty"] == "none"
     with_it, without = report.strength_curves(replayed), report.strength_curves(frame)
     titles = [[axis.get_title() for axis in figure.axes] for figure in (with_it, without)]
-    assert titles[0] == titles[1] and "replay" not in str([t.get_text() for t in with_it.findobj(plt.Text)])
+    assert titles[0] == titles[1]
+    replay = [text.get_text() for text in with_it.findobj(plt.Text) if "replay" in text.get_text()]
+    assert replay == ["replay of 50 a class"]  # the largest budget, once in the legend
+    traces = [[axis.get_title() for axis in report.stability_trace(f).axes] for f in (replayed, frame)]
+    assert traces[0] == traces[1]
     assert with_it.axes[0].get_xlim() == without.axes[0].get_xlim()
     matrices = report.accuracy_matrices(replayed)
     assert any("replay of 50 a class" in text.get_text() for text in matrices.findobj(plt.Text))
