@@ -1,12 +1,13 @@
 """Show that evaluated="auto" orders measures as the evaluation of all examples does, and what it saves.
 
-    python -m benchmarks.enough [--task cifar10 --model resnet --networks 16 --epochs 7 --more '{"batch_size": 128}' \\
+    python -m benchmarks.enough [--task cifar10 --model resnet --networks 12 --epochs 12 --more '{"batch_size": 64}' \\
         --out runs]
 
-`--more` are further settings of the grid, such as those of the training. The same networks (trained first, or taken
-from `--out`) are put through the same grid twice, evaluated on all held-out examples and on as many as are enough
-(`experiments.enough`). Printed are the examples, the seconds of evaluation, the largest difference of the measures'
-mean areas, and the pairs of measures whose verdict differs.
+`--more` are further settings of the grid, in place of the training with momentum, 128 images a batch and a cosine
+schedule that begins with an epoch of warming up; with `--more '{}'` that of a grid's defaults. The same networks
+(trained first, or taken from `--out`) are put through the same grid twice, evaluated on all held-out examples and on as
+many as are enough (`experiments.enough`). Printed are the examples, the seconds of evaluation, the largest difference
+of the measures' mean areas, and the pairs of measures whose verdict differs.
 """
 
 import argparse
@@ -25,20 +26,21 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--task", default="cifar10")
     options.add_argument("--model", default="resnet")
-    options.add_argument("--networks", type=int, default=16)
+    options.add_argument("--networks", type=int, default=12)
     options.add_argument("--epochs", type=int, default=12)
-    options.add_argument("--more", type=json.loads, default={})
+    options.add_argument("--more", type=json.loads, default=None)
     options.add_argument("--examples", type=int, default=1000)
-    options.add_argument("--levels", default="weight,conv_filter")
+    options.add_argument("--levels", default="weight")
     options.add_argument("--measures", default=",".join(MEASURES))
-    options.add_argument("--thresholds", type=int, default=21)
+    options.add_argument("--thresholds", type=int, default=11)
     options.add_argument("--out", default=None)
     given = options.parse_args()
     print(f"{timing.machine()}\n{given.networks} networks, measures {given.measures}, levels {given.levels}\n")
     asked = {
         "task": given.task, "model": given.model, "measures": given.measures.split(","),
         "levels": given.levels.split(","), "thresholds": given.thresholds, "epochs": given.epochs,
-        "every": given.epochs, "examples": given.examples, "seeds": range(given.networks), **given.more,
+        "every": given.epochs, "examples": given.examples, "seeds": range(given.networks),
+        **(training(given.epochs) if given.more is None else given.more),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         found = {said: evaluated(given.out or folder, said, asked) for said in (None, "auto")}
@@ -49,6 +51,18 @@ def main():
     print(f"pairs with another verdict: {len(other)} of {len(all_verdicts)}")
     for pair in other:
         print(f"  {', '.join(pair)}: {all_verdicts[pair]} by all examples, {verdicts[pair]} by enough of them")
+
+
+def training(epochs, steps=352):
+    """Return the settings of a training with a cosine schedule, whose first epoch of so many steps warms up."""
+    cosine = {
+        "initial_learning_rate": 0.02, "decay_steps": steps * (epochs - 1), "alpha": 0.0, "name": "CosineDecay",
+        "warmup_target": 0.1, "warmup_steps": steps,
+    }  # fmt: skip
+    return {
+        "batch_size": 128, "optimizer": "sgd", "optimizer_options": {"momentum": 0.9, "nesterov": True},
+        "learning_rate": {"class_name": "CosineDecay", "config": cosine},
+    }  # fmt: skip
 
 
 def evaluated(out, said, asked):
