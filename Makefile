@@ -68,9 +68,12 @@ status: $(READY) ## how far the runs in OUT are
 networks: $(READY) ## what is kept in OUT/networks, its sizes, and which studies use it
 	@$(BIN)/python -m experiments networks "$$OUT"
 
-# What depends on the backend is tested on both; storage, settings, processes, notebooks and reports on TensorFlow alone.
-ON_JAX := $(wildcard tests/engine tests/importance tests/consolidation tests/wrappers tests/zoo tests/test_api.py \
-    tests/experiments/test_grid_values.py tests/experiments/test_grid_given.py tests/sequential/test_replicas.py \
+# What depends on the backend is tested on both; storage, settings, processes, notebooks and reports on TensorFlow alone,
+# and so is what reads the graph of a Keras model.
+OF_GRAPHS := $(addprefix tests/engine/test_engine_,channels.py costs.py shrinking.py)
+ON_JAX := $(filter-out $(OF_GRAPHS),$(wildcard tests/engine/test_*.py)) $(wildcard tests/importance tests/consolidation \
+    tests/wrappers tests/zoo tests/test_api.py tests/experiments/test_grid_values.py \
+    tests/experiments/test_grid_given.py tests/sequential/test_replicas.py \
     tests/fine_tuning/test_fine_tuning_importances.py) \
     tests/test_readme.py::test_the_blocks_of_the_readme_do_what_they_say
 # Many tests begin with the same small nets: what JAX compiled stays in the user's cache folder, apart from that of runs.

@@ -49,6 +49,7 @@ for width in range(3, 9):
     assert not [line for line in done.stderr.splitlines() if "cuInit" not in line]
 
 
+@pytest.mark.slow
 def test_nor_does_one_network_that_learns_tasks_of_several_sizes():
     source = """
 import numpy as np

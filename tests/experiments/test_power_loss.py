@@ -28,7 +28,7 @@ def test_all_that_is_written_goes_through_one_file():
     assert not {path: lines for path, lines in found.items() if lines}
 
 
-@pytest.mark.parametrize("job", CHAINS)
+@pytest.mark.parametrize("job", [CHAINS[0], pytest.param(CHAINS[1], marks=pytest.mark.slow)])
 def test_after_a_fault_at_any_call_the_run_goes_on(tmp_path, job):
     outage = Outage(JOBS[job], tmp_path)
     for offset, kind in enumerate(FAULTS):

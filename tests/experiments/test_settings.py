@@ -193,7 +193,8 @@ STUDIES = {
         {"measures": ["magnitude"], "strengths": [1.0, 10.0]},
         {
             **OF_ALL, **PROTECTED, "penalties": listed(among([*KINDS, *OF_FACTORS])),
-            "lora": listed(whole(1), 0), "replay": listed(number(lambda v: 0 < v <= 100), 0, float),
+            "pretrainings": none_or(whole(1)), "lora": listed(whole(1), 0),
+            "replay": listed(number(lambda v: 0 < v <= 100), 0, float),
             "old": is_path, "new": is_path, "model": is_path,
             "measures": measures(0, set(NAMES) - set(WATCHING)), "scaled": is_flag, "sequence_length": whole(1),
             "pretraining_steps": none_or(whole(0)), "pretraining_rate": POSITIVE, "steps": whole(1), "every": whole(1),
@@ -268,7 +269,7 @@ def made(make, rule, value, what):
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.__name__)
-@settings(max_examples=1200, deadline=None, derandomize=True)
+@settings(max_examples=600, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_odd_settings(study, data):
     rest, rules = STUDIES[study]

@@ -30,6 +30,7 @@ def kept(job, name):
     return path
 
 
+@pytest.mark.long
 def test_of_sequences_they_are_those_of_a_slow_loop(trained_a_little):
     job = trained_a_little.job()
     model = built(job)

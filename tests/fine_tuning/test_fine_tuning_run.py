@@ -186,6 +186,7 @@ def test_who_joins_does_the_same_and_nothing_twice(small):
     assert not list((small.folder / "joined").glob("*+*.csv"))
 
 
+@pytest.mark.slow
 def test_runs_of_factors_go_on_join_and_do_not_touch_the_others(small, trained):
     settings = {**HELD, "penalties": ["stabilized:lora=2"], "lora": [2, 3]}
     alone = small.run("parts", **HELD)

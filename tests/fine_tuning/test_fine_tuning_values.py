@@ -96,6 +96,7 @@ def test_fine_tuning_is_a_plain_loop_over_the_same_sequences(small, optimizer):
         np.testing.assert_allclose(found, weight, atol=1e-3 if optimizer == "adam" else 1e-6)
 
 
+@pytest.mark.slow
 def test_with_next_to_no_strength_a_run_is_unprotected(small):
     penalties = ["plain", "stabilized", "decoupled", "clamped"]
     frame = small.run(measures=["magnitude"], penalties=penalties, strengths=[1e-12])
@@ -103,6 +104,7 @@ def test_with_next_to_no_strength_a_run_is_unprotected(small):
         np.testing.assert_allclose(losses(frame, penalty=penalty), losses(frame, penalty="none"), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_with_a_huge_strength_the_weights_stay(small):
     settings = {"strengths": [1e9], "measures": ["uniform"], "optimizer": "sgd", "learning_rate": 0.05, "steps": 6}
     job = small.job(penalties=["stabilized", "decoupled"], **settings)

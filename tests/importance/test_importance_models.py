@@ -404,6 +404,7 @@ def test_one_number_an_example_without_an_axis_of_its_own(loss):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float16"] if plain.BACKEND == "jax" else ["float16", "float64"])
 def test_other_precisions(dtype):
     keras.utils.set_random_seed(0)

@@ -276,7 +276,7 @@ def loss_of_ones_own():
 # One label for each place of a sequence
 
 
-@entry(padded(7, 5), integers(3, 5), refused=FLOWS, refusable=EXACT, quick=True)
+@entry(padded(7, 5), integers(3, 5), refused=FLOWS, refusable=EXACT)
 def tagging_with_mask():
     return sequential(
         keras.Input((5,), dtype="int32"), layers.Embedding(7, 3, mask_zero=True), layers.LSTM(3, return_sequences=True),

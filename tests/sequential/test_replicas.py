@@ -102,7 +102,7 @@ def test_what_cannot_be(tmp_path):
 
 
 @ON_JAX
-@pytest.mark.parametrize("scenario", ["task", "domain"])
+@pytest.mark.parametrize("scenario", ["task", pytest.param("domain", marks=pytest.mark.slow)])
 def test_scenarios_side_by_side(tmp_path, scenario):
     settings = {
         "measures": ["fisher"], "penalties": ["clamped", "plain:adaptive"], "accumulate": "mean",

@@ -64,7 +64,9 @@ def test_accumulated_gradients_make_one_step():
     "wrap",
     [
         lambda: tracked(sgd(loss_scale_factor=64.0)),
-        lambda: tracked(keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=256.0)),
+        pytest.param(
+            lambda: tracked(keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=256.0)), marks=pytest.mark.slow
+        ),
         lambda: keras.optimizers.LossScaleOptimizer(tracked(sgd()), initial_scale=256.0),
         lambda: ElasticWeightConsolidation(tracked(sgd(loss_scale_factor=64.0)), 5.0),
     ],
