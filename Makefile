@@ -72,13 +72,13 @@ networks: $(READY) ## what is kept in OUT/networks, its sizes, and which studies
 # and so is what reads the graph of a Keras model.
 OF_GRAPHS := $(addprefix tests/engine/test_engine_,channels.py costs.py shrinking.py)
 ON_JAX := $(filter-out $(OF_GRAPHS),$(wildcard tests/engine/test_*.py)) $(wildcard tests/importance tests/consolidation \
-    tests/wrappers tests/zoo tests/test_api.py tests/experiments/test_grid_values.py \
-    tests/experiments/test_grid_given.py tests/sequential/test_replicas.py \
-    tests/fine_tuning/test_fine_tuning_importances.py) \
-    tests/test_readme.py::test_the_blocks_of_the_readme_do_what_they_say
+    tests/wrappers tests/test_api.py tests/experiments/test_grid_values.py tests/experiments/test_grid_given.py \
+    tests/sequential/test_replicas.py tests/fine_tuning/test_fine_tuning_importances.py) \
+    tests/test_readme.py::test_the_blocks_of_the_readme_do_what_they_say tests/zoo
 # Many tests begin with the same small nets: what JAX compiled stays in the user's cache folder, apart from that of runs.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weightwise/tests
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25
+# Files go to processes in their order, and the zoo, which goes by single tests, comes last: both have done at once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
 # And its optimizations take longer than what they save in functions that run once.
 JAX_PYTEST := KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CACHE) JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST)

@@ -64,6 +64,7 @@ def test_stabilized_decoupled_and_clamped_hold_and_learn(kind, reach, largest):
     assert stability.largest == pytest.approx(largest, rel=1e-5) and stability.above_2 > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [2.5, 1e4])
 def test_decoupled_holds_under_an_optimizer_that_normalises_gradients(largest):
     """Each implicit step leaves 1 / (1 + largest) of the distance, and Adam's own steps are about its rate."""
@@ -73,6 +74,7 @@ def test_decoupled_holds_under_an_optimizer_that_normalises_gradients(largest):
         assert protected("adam", "stabilized", largest)[1] > 10 * moved
 
 
+@pytest.mark.slow
 def test_under_a_global_norm_clip_the_plain_penalty_stops_learning():
     found = {kind: protected("clipped", kind, 500.0, epochs=20) for kind in ("plain", "stabilized", "decoupled")}
     learnt = {kind: losses[0] - losses[-1] for kind, (losses, _, _) in found.items()}

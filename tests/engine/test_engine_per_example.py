@@ -124,6 +124,7 @@ def test_attention_called_twice():
     check(model, inputs(SEQUENCE, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(backend.NAME != "tensorflow", reason="oneDNN is TensorFlow's")
 def test_with_onednn_whatever_this_processor_has_by_default():
     here = f"{__file__}::{test_attention_called_twice.__name__}"

@@ -93,6 +93,7 @@ def test_restoring_another_models_state_is_refused(data):
         training.restore(model, model.optimizer, training.state(model, model.optimizer)[1:])
 
 
+@pytest.mark.slow
 @IN_KERAS
 def test_a_saved_model_goes_on_identically(data, tmp_path):
     x, y = data

@@ -181,6 +181,7 @@ def test_several_networks_of_one_structure_are_blocks(digits, tmp_path):
         threshold_grid.Grid(network=str(folder), x=x, y=y, out=tmp_path)
 
 
+@pytest.mark.slow
 def test_examples_from_files_a_task_and_a_data_set(digits, trained, finished, tmp_path):
     (task, x, y), (_, path), (_, frame) = digits, trained, finished
     np.savez(tmp_path / "mine.npz", x=x, y=y)

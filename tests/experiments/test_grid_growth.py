@@ -81,6 +81,7 @@ def test_the_result_is_that_of_a_study_that_asked_for_all_at_once(grown):
     assert frame.groupby(["seed", "epoch"]).weights.nunique().eq(1).all() and frame.weights.nunique() == 16
 
 
+@pytest.mark.slow
 def test_a_level_that_leaves_weights_out_has_an_end_of_its_own(tmp_path):
     """Beside another level, whose end is that of all weights, as alone."""
     few = {"task": "digits", "model": "mlp", "measures": ["magnitude"], "epochs": 1, "seeds": [0], "thresholds": 3}
@@ -91,6 +92,7 @@ def test_a_level_that_leaves_weights_out_has_an_end_of_its_own(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_thresholds_that_are_added_to_a_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(structure, "xla", lambda model: True)
     few = {"measures": ["magnitude"], "levels": ["weight"], "epochs": 1, "seeds": [0], "sweep": True, "model": linear}
@@ -150,6 +152,7 @@ def test_records_that_were_left_out_are_made_when_they_are_asked_for(tmp_path, f
     assert networks.table(tmp_path).of_records[0] > 0
 
 
+@pytest.mark.slow
 def test_a_measure_that_records_otherwise_by_now_has_its_networks_trained_again(
     tmp_path, finished, trained, monkeypatch
 ):

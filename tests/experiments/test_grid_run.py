@@ -185,6 +185,7 @@ def test_the_validation_examples_that_are_evaluated_and_scored_on(tmp_path):
     assert not on_training[~ends].validation_loss.equals(on_validation[~ends].validation_loss)
 
 
+@pytest.mark.slow
 def test_a_schedule_of_the_learning_rate_is_followed(tmp_path):
     constant = run(tmp_path, optimizer="sgd", learning_rate=0.1, **SMALL)
     schedules = keras.optimizers.schedules

@@ -55,7 +55,7 @@ def same(one, other):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("run", [grid, sequence])
+@pytest.mark.parametrize("run", [grid, pytest.param(sequence, marks=pytest.mark.slow)])
 def test_the_second_job_compiles_nothing_and_ends_in_the_same_rows(tmp_path, compilations, run):
     first = run(tmp_path / "first")
     assert compilations
@@ -79,6 +79,7 @@ def test_what_a_run_left_is_gone_when_the_next_begins(tmp_path, compilations):
     same(sequence(tmp_path / "again"), first)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_grid_begins_with_its_own_network(tmp_path, compilations):
     first = grid(tmp_path / "first")

@@ -104,6 +104,7 @@ def test_it_is_fine_tuned(hub, preset):
     assert hub.job(**settings).run(progress=False).equals(frame)
 
 
+@pytest.mark.slow
 def test_its_factors_are_tuned(hub):
     settings = {"measures": ["magnitude"], "penalties": ["plain:lora=2"], "strengths": [1.0], "lora": [2]}
     frame = hub.run(**settings).set_index(["penalty", "measure", "step"])

@@ -151,6 +151,7 @@ def test_a_last_row_without_its_checkpoint_is_not_written_again(small, monkeypat
     same(small.run("parts"), whole)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_something_else_are_not_gone_on_from(small, trained):
     """Another step's file under a step's name; another seed's pretrained weights."""
     small.settings["pretraining_steps"] = 4

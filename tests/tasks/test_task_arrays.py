@@ -106,6 +106,7 @@ def test_a_grid_takes_it_and_other_processes_do_not(tmp_path):
         threshold_grid.run(task=tasks.load("iris"), **settings)
 
 
+@pytest.mark.slow
 def test_its_test_set_serves_a_network_that_is_trained_already(tmp_path):
     task = tasks.from_arrays(X, NAMES, test_fraction=0.5)
     model = task.build_model()

@@ -53,6 +53,7 @@ def sgd(**options):
     return keras.optimizers.SGD(0.05, momentum=0.5, **options)
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_make_one_step():
     expected = scores(tracked(sgd()))
     same(expected, scores(tracked(sgd(gradient_accumulation_steps=3)), batch=4), rtol=1e-3)
