@@ -383,8 +383,8 @@ class Sequential(Study):
             _, y = sequence.examples(earlier, "train")
             random = draws.generator(seed, "replay", earlier)
             of_classes = [random.permutation(np.flatnonzero(y == label)) for label in np.unique(y)]
-            kept = np.concatenate([rows[: int(protection.strength)] for rows in of_classes])
-            parts.append(sequence.examples(earlier, "train", kept))
+            chosen = np.concatenate([rows[: int(protection.strength)] for rows in of_classes])
+            parts.append(sequence.examples(earlier, "train", chosen))
         kept = tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         order = draws.generator(seed, "order of replay", number).permutation(len(kept[1]))
         rows = np.resize(order, max(len(order), len(own[1])))
