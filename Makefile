@@ -98,7 +98,7 @@ test: $(TESTABLE) ## everything that is tested, on TensorFlow and on JAX
 	$(if $(filter jax,$(BACKENDS)),mkdir -p $(CACHE) && find $(CACHE) -type f -mtime +30 -delete)
 	$(if $(filter jax,$(BACKENDS)),$(JAX_PYTEST) -m "not long and not zoo and not slow" $(ON_JAX))
 
-slow: $(TESTABLE) ## the tests that make test leaves out: ten minutes or so
+slow: $(TESTABLE) ## the tests that make test leaves out
 	$(PYTEST) -m slow
 
 zoo: $(TESTABLE) ## every measure on every network of the zoo, on both backends: ten minutes or so

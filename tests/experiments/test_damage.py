@@ -303,7 +303,6 @@ def test_damaged_results(copy, right):
     assert count + packed >= 80 and min(ends[end] for end in ("refused to write", "repaired")) > 0
 
 
-@pytest.mark.slow
 def test_damaged_side_files(copy, right):
     count, ends = damage(copy, right, SIDE)
     print(count, ends)

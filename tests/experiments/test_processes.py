@@ -31,7 +31,6 @@ def kill_one(folder, killed):
     killed.append(note["process"])
 
 
-@pytest.mark.slow
 def test_two_processes_do_what_one_does_though_one_of_them_is_killed(tmp_path):
     killed, shown = [], []
     killer = threading.Thread(target=kill_one, args=(tmp_path / "two", killed), daemon=True)

@@ -170,15 +170,8 @@ def test_every_optimizer_in_every_setting(name, setting, wrap, unfused):
     check(trained(alone, step), trained(wrapped, step))
 
 
-def moving():
-    """Every optimizer with every setting that moves weights without a gradient; every other one of them is slow."""
-    settings = [name for name, (options, _) in SETTINGS.items() if _MOVING & options.keys()]
-    for (m, name), (n, setting) in itertools.product(enumerate(OPTIMIZERS), enumerate(settings)):
-        marks = [pytest.mark.slow] if (m + n) % 2 else []
-        yield pytest.param(name, setting, marks=marks, id=f"{setting}-{name}")
-
-
-@pytest.mark.parametrize("name, setting", [*moving()])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("setting", [name for name, (options, _) in SETTINGS.items() if _MOVING & options.keys()])
 def test_what_is_removed_stays_at_its_fill_under_every_optimizer(name, setting):
     options, step = SETTINGS[setting]
     random, weights = np.random.default_rng(2), variables()
