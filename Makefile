@@ -77,11 +77,13 @@ ON_JAX := $(filter-out $(OF_GRAPHS),$(wildcard tests/engine/test_*.py)) $(wildca
     tests/test_readme.py::test_the_blocks_of_the_readme_do_what_they_say tests/zoo
 # Many tests begin with the same small nets: what JAX compiled stays in the user's cache folder, apart from that of runs.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weightwise/tests
+# Functions that run once take longer to optimize than to run.
+XLA := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
 # Files go to processes in their order, and the zoo, which goes by single tests, comes last: both have done at once.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
-# And its optimizations take longer than what they save in functions that run once.
+PYTEST := XLA_FLAGS="$$XLA_FLAGS $(XLA)" \
+    $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
 JAX_PYTEST := KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CACHE) JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
-    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST)
+    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 $(PYTEST)
 
 notebook-html: $(READY) ## the executed notebooks in runs, as HTML beside them
 	@ls runs/*.ipynb >/dev/null 2>&1 || { echo "Expected executed notebooks in runs, found none: make run" >&2; exit 1; }
@@ -153,10 +155,12 @@ $(VENV)/bin/python:
 	    "Name another: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Python compiles what is imported, which is much less than what is installed.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 $(READY): requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(INSTALL) -e .
 	@touch $@
 
 $(TESTABLE): requirements-test.txt requirements-jax.txt requirements-hub.txt $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(INSTALL) -r requirements-test.txt
 	@touch $@

@@ -7,6 +7,7 @@ another family.
 
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import pathlib
@@ -70,7 +71,11 @@ def digest(package, name):
         name: str. One of `names(package)`.
     """
     files = (pathlib.Path(folder, f"{name}.py") for folder in importlib.import_module(package).__path__)
-    source = next(file for file in files if file.exists()).read_text(encoding="utf-8")
+    return _digest(next(file for file in files if file.exists()).read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _digest(source):
     with contextlib.suppress(SyntaxError):  # said when it is loaded, if it is
         source = ast.unparse(ast.parse(source))
     return hashlib.sha256(source.encode()).hexdigest()[:16]

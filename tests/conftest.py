@@ -4,6 +4,7 @@ import pathlib
 import sys
 import zlib
 
+import psutil
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
@@ -12,12 +13,23 @@ import compiling
 
 import engine  # noqa: F401, before Keras, whose backend it keeps quiet
 
+MUCH = 3e9
+"""Bytes."""
+
 
 def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one process, which share what they make, but for the zoo's: they share nothing."""
+    """Keep the tests of a file in one process, which share what they make, but for the zoo's: they share nothing.
+
+    Files that share what they make say so themselves, with a group of their own.
+    """
     for item in items:
-        if "zoo" not in item.path.parts:
+        if "zoo" not in item.path.parts and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+def pytest_collection_finish():
+    """Search for garbage less often."""
+    compiling.seldom_searching_for_garbage()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,7 +70,8 @@ def with_xla(request, simply_compiled):
 
 @pytest.fixture(autouse=True, scope="module")
 def compilations_freed():
-    """Let go of what JAX compiled for one file before the next file: it adds up to gigabytes, and is kept on disk."""
+    """Let go of what JAX compiled for the files so far once it takes gigabytes: it is kept on disk."""
     yield
-    if "engine.backend" in sys.modules and sys.modules["engine.backend"].NAME == "jax":
+    on_jax = "engine.backend" in sys.modules and sys.modules["engine.backend"].NAME == "jax"
+    if on_jax and psutil.Process().memory_info().rss > MUCH:
         sys.modules["jax"].clear_caches()

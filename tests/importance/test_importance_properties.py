@@ -20,6 +20,7 @@ import importance
 from engine import training
 from importance._measure import NEEDS
 
+pytestmark = pytest.mark.xdist_group("importance")  # whose networks are trained once
 EVERY_MEASURE = pytest.mark.parametrize("name", importance.names())
 ON_DENSE = pytest.mark.parametrize("name", importance.general())  # the others are held against their plain versions
 DATA_DRIVEN = [name for name in importance.names() if importance.load(name).definition.needs in ("inputs", "labels")]

@@ -6,6 +6,7 @@ import reference_measures
 
 import importance
 
+pytestmark = pytest.mark.xdist_group("importance")  # whose networks are trained once
 EVERY_MEASURE = pytest.mark.parametrize("name", importance.names())
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import sys
 
 import pytest
@@ -10,15 +11,28 @@ import pytest
 def simply(put=setattr):
     """Have TensorFlow compile what it is given as it is.
 
-    Without XLA, without its optimisers of graphs, and without noting for its messages which lines made each operation.
+    Without XLA, without its optimisers of graphs, without noting for its messages which lines made each operation, and
+    without forgetting at each `set_random_seed` all that it compiled: that is for random operations with a state, which
+    Keras does not use.
 
     Args:
         put: callable like `setattr`, such as that of a `pytest.MonkeyPatch`.
     """
     put(sys.modules["engine.structure"], "xla", lambda model: False)
+    as_graph = functools.partial(sys.modules["tensorflow"].function, autograph=False)
+    put(sys.modules["engine.backend"], "fused", as_graph)
     graphs = sys.modules["tensorflow.python.framework.ops"]
     put(graphs, "_create_c_op", functools.partial(graphs._create_c_op, extract_traceback=False))
+    eager = sys.modules["tensorflow.python.eager.context"]
+    put(eager.pywrap_tfe, "TFE_ContextClearCaches", lambda context: None)
     _optimise(False)
+
+
+def seldom_searching_for_garbage():
+    """Have Python look for garbage less often, and not among what was imported: tracing a network makes a lot."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def as_runs_do():

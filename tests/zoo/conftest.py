@@ -2,12 +2,10 @@
 
 import re
 
-import keras
 import plain_zoo
 import pytest
 
 import importance
-from engine import structure
 
 WRITTEN = {  # with options, where the measure's own would take long or hide a property
     "hessian": [f"hessian:probes={plain_zoo.PROBES}"],
@@ -58,18 +56,3 @@ def complaints():
         return "\n".join(f"{full} {wrong}" for full, wrong in found if wrong)
 
     return of
-
-
-@pytest.fixture(autouse=True)
-def compiled_quickly(monkeypatch):
-    """Compile without XLA on TensorFlow, and without its optimizations on JAX, which has no other way."""
-    monkeypatch.setattr(structure, "xla", lambda model: False)
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
