@@ -155,12 +155,10 @@ $(VENV)/bin/python:
 	    "Name another: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Python compiles what is imported, which is much less than what is installed.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 $(READY): requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(INSTALL) -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(TESTABLE): requirements-test.txt requirements-jax.txt requirements-hub.txt $(READY)
-	$(INSTALL) -r requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
