@@ -113,6 +113,7 @@ def test_other_penalties_have_their_coefficient_in_full_space(kind):
 
 
 @pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.xla
 def test_fit_follows_autodiff_and_tasks_follow_one_another(jit_compile):
     model, before, given = held(strength=2.0)
     model.compile(model.optimizer, model.loss, jit_compile=jit_compile)

@@ -24,6 +24,7 @@ def same(one, other, **tolerance):
 
 @EVERY_PENALTY
 @pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.xla
 def test_fit_follows_the_penalty_written_out(setting, options, jit_compile):
     """Plain autodiff and plain steps of gradient descent give the same weights."""
     rate, strength = 0.2, 4.0
