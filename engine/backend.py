@@ -239,26 +239,28 @@ def gradients(function, arrays):
 
 
 def hessian_vector_products(function, arrays, vectors):
-    """Return H v for the Hessian H of `function(arrays) -> scalar` and some vectors, after one gradient for all.
+    """Return H v for the Hessian H of a scalar function and some vectors, after one gradient for all.
 
     Args:
-        function: callable.
+        function: callable `function(arrays) -> (scalar, extra)`, `extra` any nest of arrays.
         arrays: list of arrays.
         vectors: list of vectors, each a list of arrays like `arrays`.
 
     Returns:
-        list of lists, like `vectors`.
+        products: list of lists, like `vectors`.
+        extra: as returned by `function`.
     """
     if NAME == "jax":
-        _, along = jax.linearize(jax.grad(function), arrays)
-        return [along(vector) for vector in vectors]
+        _, along, extra = jax.linearize(jax.grad(function, has_aux=True), arrays, has_aux=True)
+        return [along(vector) for vector in vectors], extra
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(arrays)
-        slopes = gradients(function, arrays)
-    return [
-        [dense(g) for g in tape.gradient(slopes, arrays, output_gradients=v, unconnected_gradients="zero")]
-        for v in vectors
-    ]
+        with tf.GradientTape() as inner:
+            inner.watch(arrays)
+            scalar, extra = function(arrays)
+        slopes = [dense(g) for g in inner.gradient(scalar, arrays, unconnected_gradients="zero")]
+    each = (tape.gradient(slopes, arrays, output_gradients=v, unconnected_gradients="zero") for v in vectors)
+    return [[dense(g) for g in found] for found in each], extra
 
 
 def vectorised(function, arrays):
@@ -269,13 +271,27 @@ def vectorised(function, arrays):
     """
     if NAME == "jax":
         return jax.vmap(function)(arrays)
-    if not _onednn_writes_astray():
-        with contextlib.suppress(TypeError, ValueError, NotImplementedError), _quietly():
-            return tf.vectorized_map(function, arrays)
     example = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape[1:], a.dtype), arrays)
     one = tf.function(function, autograph=False)
-    results = one.get_concrete_function(example).structured_outputs
-    return tf.map_fn(one, arrays, fn_output_signature=tf.nest.map_structure(tf.TensorSpec.from_tensor, results))
+    traced = one.get_concrete_function(example)
+    if not (_onednn_writes_astray() or _groups_channels(traced.graph)):
+        with contextlib.suppress(TypeError, ValueError, NotImplementedError), _quietly():
+            return tf.vectorized_map(function, arrays)
+    results = tf.nest.map_structure(tf.TensorSpec.from_tensor, traced.structured_outputs)
+    return tf.map_fn(one, arrays, fn_output_signature=results)
+
+
+def _groups_channels(graph):
+    """Say whether a graph has a grouped convolution, whose gradient TensorFlow vectorises wrongly or not at all."""
+    kinds = ("Conv2D", "Conv3D")
+
+    def grouped(operation):
+        images, kernel = (given.shape for given in operation.inputs[:2])
+        return images[1 if operation.get_attr("data_format").startswith(b"NC") else -1] != kernel[-2]
+
+    # Keras puts it, and no other convolution, into a function of its own.
+    apart = any(node.op in kinds for each in graph.as_graph_def().library.function for node in each.node_def)
+    return apart or any(grouped(operation) for operation in graph.get_operations() if operation.type in kinds)
 
 
 @contextlib.contextmanager

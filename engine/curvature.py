@@ -6,19 +6,28 @@ import numpy as np
 from keras import ops
 
 from engine import backend, chunks, examples, per_example, structure, taps
+from engine.local_rules import Transform
 
-_AT_ONCE = 10
-"""Random vectors that are multiplied together, after one gradient."""
+AT_ONCE = 10
+"""Probes that are made together, after one gradient."""
+
+_PAIRS = Transform(ops.square, multiplicative=True, paired=True)
 
 _COLUMNS = 8192
 """Weights that are in double precision at once."""
 
 
-def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
+def hessian_diagonal(model, objective, x, y, probes, rng, at="outputs", memory=chunks.MEMORY):
     """Estimate the diagonal of the Hessian of the mean objective by Hutchinson's method.
 
-    For v with independent entries -1 and 1, the mean of v * (H v) is the diagonal of H; its variance for a weight is
-    the sum of the squares of the other entries in its row, divided by the number of probes.
+    For v with independent entries -1 and 1 and H any symmetric matrix, the mean of v * (H v) is the diagonal of H. A
+    layer is linear in its weights w: the Hessian by w of one example's objective is J^T H J, with H that by the layer's
+    outputs and J their Jacobian by w. So (J^T v) * (J^T H v) has the diagonal for its mean, with v of the shape of the
+    outputs; J^T of something is the gradient that `engine.local_rules` makes of a signal. Each example has a v of its
+    own, so that errors fall with the number of examples too, and where it uses each weight once its inputs are
+    multiplied once for all v. A v of the shape of the weights is one for all examples.
+
+    Each probe draws from a stream of its own, example by example: how many are taken at once changes nothing.
 
     Args:
         model: keras.Model, built. Run in inference mode and left as it was.
@@ -28,43 +37,104 @@ def hessian_diagonal(model, objective, x, y, probes, rng, memory=chunks.MEMORY):
         probes: int. Vectors v; each costs about two passes over the examples, and as many as the memory allows, ten at
             most, share another.
         rng: numpy.random.Generator. Draws the vectors.
-        memory: int. Bound on the extra memory in bytes.
+        at: "outputs" or "weights". With the former, layers without a local rule are probed at their weights, at the
+            same time as the others at their outputs: what two layers have in common is 0 in the mean.
+        memory: int. Bound on the extra memory in bytes, to within one example's need.
 
     Returns:
         list of float32 arrays like `model.trainable_variables`; entries may be negative.
 
     References:
-        Yao et al., "AdaHessian: an adaptive second order optimizer for machine learning", AAAI 2021.
+        Hutchinson, "A stochastic estimator of the trace of the influence matrix", Communications in Statistics 1989;
+        Yao et al., "AdaHessian: an adaptive second order optimizer for machine learning", AAAI 2021 (at the weights).
+    """
+    key = ("hessian", objective, at, examples.signature(x), y.shape[1:])
+    probing = chunks.kept(model, key, lambda: _Probing(model, objective, x, y, at))
+    streams = rng.spawn(probes)
+    vector_and_product = 8 * max(1, sum(map(math.prod, probing.of_weights)))
+    together = int(np.clip(memory // vector_and_product, 1, min(AT_ONCE, probes)))
+    # Derivatives have derivatives of their own.
+    at_once = chunks.size(model, x, memory // 2, probing.floats * together, objectives=together)
+    found = [probing(x, y, streams[start : start + together], at_once) for start in range(0, probes, together)]
+    return [sum(arrays) / np.float32(probes * examples.count(x)) for arrays in zip(*found, strict=True)]
+
+
+class _Probing:
+    """Hutchinson's probes of one objective, compiled for one model.
+
+    Attributes:
+        of_outputs: list of shapes. Of one example's values that are probed, a layer each.
+        of_weights: list of shapes. Of the weights that are probed themselves.
+        floats: int. Memory that each example needs for each probe, beside its activations and their gradients.
     """
 
-    def products(trainable, others, x, y, counts, vectors):
-        def total(arrays):
-            return ops.sum(objective(structure.outputs(model, arrays, others, x), y) * counts)
-
-        of_type = [[ops.cast(v, w.dtype) for v, w in zip(vector, trainable, strict=True)] for vector in vectors]
-        found = backend.hessian_vector_products(total, trainable, of_type)
-        each = [
-            [v * ops.cast(p, "float32") for v, p in zip(*pair, strict=True)]
-            for pair in zip(vectors, found, strict=True)
-        ]
-        return [sum(terms) for terms in zip(*each, strict=True)]
-
-    def build():
+    def __init__(self, model, objective, x, y, at):
         per_example.check_objective(model, objective, x, y)
-        return backend.compiled(products, xla=structure.xla(model))
+        self._model, self._objective = model, objective
+        self._ruled = [p for p in per_example.plans(model, x, _PAIRS) if p.path != "generic"] if at == "outputs" else []
+        by_rule = {i for p in self._ruled for i in p.indices}
+        self._alone = [i for i in range(len(model.trainable_variables)) if i not in by_rule]
+        self.of_outputs = self._output_shapes(examples.on_device(examples.take(x, slice(1))))
+        self.of_weights = [tuple(model.trainable_variables[i].shape) for i in self._alone]
+        self.floats = 2 * max((p.floats for p in self._ruled), default=0)
+        self._one_chunk = backend.compiled(self._sum_chunk, xla=structure.xla(model))
 
-    function = chunks.kept(model, ("hessian vector products", objective), build)
-    shapes = [tuple(v.shape) for v in model.trainable_variables]
-    room = int(np.clip(memory // (8 * sum(map(math.prod, shapes))), 1, _AT_ONCE))  # a vector and its product
-    total = [np.zeros(shape, "float32") for shape in shapes]
-    for start in range(0, probes, room):
-        together = min(room, probes - start)
-        vectors = [[_signs(rng, shape) for shape in shapes] for _ in range(together)]
-        at_once = chunks.size(model, x, memory // 2, objectives=together)  # derivatives have derivatives of their own
+    def __call__(self, x, y, streams, at_once):
+        """Return the sum over all examples and a probe for each stream."""
+        values = chunks.values(self._model)
+        vectors = [[_signs(rng, shape) for shape in self.of_weights] for rng in streams]
         parts = chunks.of(x, y, at_once)
-        found = chunks.totals(function(*chunks.values(model), *part, vectors) for part in parts)
-        total = [a + b for a, b in zip(total, found, strict=True)]
-    return [a / np.float32(probes * examples.count(x)) for a in total]
+        return chunks.totals(self._one_chunk(*values, *p, vectors, self._bits(streams, len(p[2]))) for p in parts)
+
+    def _output_shapes(self, x):
+        found = {}
+
+        def tap(number, value):
+            found[number] = tuple(value.shape)[1:]
+            return value
+
+        trainable, others = chunks.values(self._model)
+        per_example.run_tapped(self._model, self._ruled, trainable, others, x, tap)
+        return [found[number] for number in range(len(self._ruled))]
+
+    def _bits(self, streams, count):
+        """Draw 0 or 1 for every output of the next examples: uint8 arrays (streams, examples, ...), a layer each."""
+        sizes = [math.prod(shape) for shape in self.of_outputs]
+        words = -(-sum(sizes) // 64)  # whole words for each example, which draws the same in every chunk
+        drawn = np.stack([rng.integers(0, 2**64, (count, words), "uint64") for rng in streams])
+        each = np.unpackbits(drawn.astype("<u8").view("uint8"), axis=-1, bitorder="little")
+        ends = np.cumsum(sizes, dtype=int)
+        parts = (each[..., end - size : end] for size, end in zip(sizes, ends, strict=True))
+        shaped = (part.reshape(*drawn.shape[:2], *s) for part, s in zip(parts, self.of_outputs, strict=True))
+        return [backend.on_device(np.ascontiguousarray(part)) for part in shaped]
+
+    def _sum_chunk(self, trainable, others, x, y, counts, vectors, bits):
+        alone, start = [trainable[i] for i in self._alone], [ops.zeros(b.shape[1:], "float32") for b in bits]
+
+        def total(arrays):
+            moved, weights = arrays[: len(start)], list(trainable)
+            for place, array in zip(self._alone, arrays[len(start) :], strict=True):
+                weights[place] = array
+
+            def tap(number, value):
+                return value + ops.cast(moved[number], value.dtype)
+
+            outputs, inputs = per_example.run_tapped(self._model, self._ruled, weights, others, x, tap)
+            return ops.sum(self._objective(outputs, y) * counts), inputs
+
+        probes = [
+            [2 * ops.cast(b[k], "float32") - 1 for b in bits]
+            + [ops.cast(v, w.dtype) for v, w in zip(vector, alone, strict=True)]
+            for k, vector in enumerate(vectors)
+        ]
+        products, inputs = backend.hessian_vector_products(total, [*start, *alone], probes)
+        # Of each array: v and H v of the first probe, of the second, ...
+        pairs = list(zip(*(a for both in zip(probes, products, strict=True) for a in both), strict=True))
+        at_layers, at_weights = pairs[: len(start)], pairs[len(start) :]
+        found = per_example.sums_by_rules(self._model, self._ruled, others, inputs, at_layers, _PAIRS)
+        found += [sum(_PAIRS.of(ops.cast(a, "float32") for a in pair)) for pair in at_weights]
+        order = [i for p in self._ruled for i in p.indices] + self._alone
+        return [a for _, a in sorted(zip(order, found, strict=True), key=lambda placed: placed[0])]
 
 
 def _signs(rng, shape):

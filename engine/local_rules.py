@@ -8,6 +8,7 @@ the rule of a layer, or None.
 import itertools
 import math
 import string
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -49,20 +50,50 @@ def used_once(layer, inputs):
     return set(source[1:] + target[1:]) <= set(kernel)
 
 
+class Transform(NamedTuple):
+    """What is summed of the gradients that signals stand for.
+
+    Attributes:
+        function: callable, elementwise, with function(0) = 0. Of each gradient.
+        multiplicative: bool. function(a b) = function(a) function(b), which saves forming the product.
+        paired: bool. Signals come two by two, and the products of their gradients g h are summed; `function` is the
+            square, which they are where both are one.
+    """
+
+    function: Callable
+    multiplicative: bool
+    paired: bool = False
+
+    def of(self, gradients):
+        """Yield what is summed of single gradients, an array each."""
+        if self.paired:
+            ones = iter(gradients)
+            return (one * other for one, other in zip(ones, ones, strict=True))
+        return map(self.function, gradients)
+
+    def of_joined(self, gradients, objectives):
+        """Return what is summed of gradients (..., objectives channels): (..., objectives or pairs, channels)."""
+        shape = (*ops.shape(gradients)[:-1], objectives, gradients.shape[-1] // objectives)
+        if self.paired:
+            gradients = ops.reshape(gradients, shape)
+            return gradients[..., 0::2, :] * gradients[..., 1::2, :]
+        return ops.reshape(self.function(gradients), shape)
+
+
 # The gradients. Each rule takes (layer, variables, buffers, inputs (examples, ...), signals, transform), where signals
-# are a list of arrays (examples, ...), one for each objective, and returns, for each variable, the sum over objectives
-# and examples of transform.function(gradient).
+# are a list of arrays (examples, ...), one for each objective, and returns, for each variable, the sum over examples
+# and objectives, or pairs of them, of what the transform makes of the gradients.
 
 
 def linear_gradients(layer, variables, buffers, inputs, signals, transform):
     """Dense and EinsumDense: any contraction of the input with one kernel."""
     source, kernel, target = equation(layer, len(inputs.shape))
     if transform.multiplicative and used_once(layer, inputs):
-        a, d = transform.function(inputs), sum(transform.function(s) for s in signals)
+        a, d = transform.function(inputs), sum(transform.of(signals))
         total = ops.einsum(f"{source},{target}->{kernel}", a, d)
     else:
         gradients = (ops.einsum(f"{source},{target}->{source[0]}{kernel}", inputs, s) for s in signals)
-        total = sum(ops.sum(transform.function(g), axis=0) for g in gradients)
+        total = sum(ops.sum(each, axis=0) for each in transform.of(gradients))
     return [total, *(_added(signals, v.shape, transform) for v in variables[1:])]
 
 
@@ -84,8 +115,8 @@ def convolution_gradients(layer, variables, buffers, inputs, signals, transform)
             of_inputs = ops.reshape(a, (-1, places, groups, a.shape[-1] // groups))
             of_signals = ops.reshape(d, (-1, places, objectives, groups, filters // groups))
             gradients = ops.einsum("npgc,npzgk->nczgk", of_inputs, of_signals)
-        total = ops.sum(transform.function(gradients), axis=0)
-        totals.append(ops.sum(ops.reshape(total, (-1, objectives, filters)), axis=1))
+            gradients = ops.reshape(gradients, (-1, a.shape[-1] // groups, objectives * filters))
+        totals.append(ops.sum(ops.sum(transform.of_joined(gradients, objectives), axis=0), axis=1))
     kernel = ops.reshape(ops.stack(totals), variables[0].shape)
     return [kernel, *(_added(signals, v.shape, transform) for v in variables[1:])]
 
@@ -106,8 +137,8 @@ def embedding_gradients(layer, variables, buffers, inputs, signals, transform):
     of_token = ops.matmul(same, d)  # at each place, the sum over all places of the same token
     # 1 where the token stands for the first time, so that each token of an example counts once.
     first = ops.cast(ops.equal(ops.sum(ops.tril(same, k=-1), axis=2), 0.0), d.dtype)
-    values = transform.function(of_token) * first[:, :, None]
-    values = ops.sum(ops.reshape(values, (-1, len(signals), width)), axis=1)
+    values = ops.sum(transform.of_joined(of_token, len(signals)), axis=2) * first[:, :, None]
+    values = ops.reshape(values, (-1, width))
     return [ops.segment_sum(values, ops.reshape(tokens, (-1,)), num_segments=vocabulary)]
 
 
@@ -323,4 +354,4 @@ def _added(signals, shape, transform):
     aligned = (1,) * (rank - 1 - len(shape)) + tuple(shape)
     shared = [axis for axis in range(1, rank) if aligned[axis - 1] == 1]
     each = [ops.sum(s, axis=shared) for s in signals] if shared else signals
-    return ops.reshape(ops.sum(sum(transform.function(s) for s in each), axis=0), shape)
+    return ops.reshape(ops.sum(sum(transform.of(each)), axis=0), shape)

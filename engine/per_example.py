@@ -21,26 +21,13 @@ Memory does not grow with the number of examples: they are taken in chunks.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from keras import layers, ops
 
 from engine import backend, chunks, examples, local_rules, structure, taps
-
-
-class Transform(NamedTuple):
-    """What is done to each example's gradient before the sum.
-
-    Attributes:
-        function: callable, elementwise, with function(0) = 0.
-        multiplicative: bool. function(a b) = function(a) function(b), which saves forming the product.
-    """
-
-    function: Callable
-    multiplicative: bool
-
+from engine.local_rules import Transform
 
 TRANSFORMS = {"square": Transform(ops.square, True), "absolute": Transform(ops.abs, True)}
 
@@ -146,15 +133,7 @@ def paths(model, x):
     Returns:
         dict from the layer's path to "outer", "product" or "generic".
     """
-    return {plan.layer.path: plan.path for plan in _plans(model, x, TRANSFORMS["square"])}
-
-
-class _Plan(NamedTuple):
-    layer: layers.Layer
-    indices: list  # of the layer's variables among the model's
-    path: str
-    rule: str | None
-    floats: int  # extra memory of one example
+    return {plan.layer.path: plan.path for plan in plans(model, x, TRANSFORMS["square"])}
 
 
 class _Pass:
@@ -163,11 +142,11 @@ class _Pass:
     def __init__(self, model, objective, transform, x, y):
         check_objective(model, objective, x, y)
         self._model, self._objective, self._transform = model, objective, transform
-        plans = _plans(model, x, transform)
-        self._exact = [plan for plan in plans if plan.path != "generic"]
-        self._generic = [i for plan in plans if plan.path == "generic" for i in plan.indices]
+        every = plans(model, x, transform)
+        self._exact = [plan for plan in every if plan.path != "generic"]
+        self._generic = [i for plan in every if plan.path == "generic" for i in plan.indices]
         # The local products come one layer after another; the vectorised gradients all at once.
-        self.extra = max(plan.floats for plan in plans) + sum(p.floats for p in plans if p.path == "generic")
+        self.extra = max(plan.floats for plan in every) + sum(p.floats for p in every if p.path == "generic")
         self._one_chunk = backend.compiled(self._sum_chunk, xla=structure.xla(model))
         # Vectorising over examples does not convert to XLA everywhere on TensorFlow.
         self._one_generic_chunk = backend.compiled(self._sum_generic_chunk, xla=False)
@@ -234,34 +213,82 @@ def _local_sums(model, plans, objective, transform, arguments):
     trainable, others, x, y, counts = arguments  # the last two (answers, examples, ...)
 
     def run(tap):
-        inputs = {}
-
-        def visit(number, layer_inputs, value):
-            inputs[number] = layer_inputs
-            return tap(number, value)
-
-        with taps.tapped([plan.layer for plan in plans], visit, before_activation=True):
-            outputs = structure.outputs(model, trainable, others, x)
+        outputs, inputs = run_tapped(model, plans, trainable, others, x, tap)
         return [ops.sum(objective(outputs, y[a]) * counts[a]) for a in range(counts.shape[0])], inputs
 
     signals, inputs = backend.gradients_at_taps(run)
+    return sums_by_rules(model, plans, others, inputs, [signals[number] for number in range(len(plans))], transform)
+
+
+def run_tapped(model, ruled, trainable, others, x, tap):
+    """Run a model that hands over what each of some layers computes, before its activation.
+
+    Args:
+        model: keras.Model.
+        ruled: list of Ruled or Plan.
+        trainable, others: lists of arrays, in the place of the model's variables.
+        x: array (examples, ...), or a nest of them.
+        tap: callable `tap(number, value) -> value` to go on with, `number` the place in `ruled`.
+
+    Returns:
+        outputs: what the model gives.
+        inputs: list. What each layer was called with.
+    """
+    inputs = [None] * len(ruled)
+
+    def visit(number, layer_inputs, value):
+        inputs[number] = layer_inputs
+        return tap(number, value)
+
+    with taps.tapped([each.layer for each in ruled], visit, before_activation=True):
+        return structure.outputs(model, trainable, others, x), inputs
+
+
+def sums_by_rules(model, ruled, others, inputs, signals, transform):
+    """Sum over examples what a transform makes of the gradients that signals stand for, by the layers' local rules.
+
+    Args:
+        model, ruled, others: as for `run_tapped`.
+        inputs: list, as `run_tapped` returns it.
+        signals: list of lists of arrays (examples, ...) like what the layers computed.
+        transform: Transform.
+
+    Returns:
+        list of arrays, in the order of the layers' variables.
+    """
     found = []
-    for number, plan in enumerate(plans):
-        seen = inputs[number] if plan.rule == "embedding" else ops.cast(inputs[number], "float32")
-        variables = [model.trainable_variables[i] for i in plan.indices]
-        held, each = buffers(model, plan.layer, others), [ops.cast(s, "float32") for s in signals[number]]
-        found += local_rules.GRADIENTS[plan.rule](plan.layer, variables, held, seen, each, transform)
+    for each, seen, at_layer in zip(ruled, inputs, signals, strict=True):
+        variables = [model.trainable_variables[i] for i in each.indices]
+        held, of_type = buffers(model, each.layer, others), [ops.cast(s, "float32") for s in at_layer]
+        seen = seen if each.rule == "embedding" else ops.cast(seen, "float32")
+        found += local_rules.GRADIENTS[each.rule](each.layer, variables, held, seen, of_type, transform)
     return found
 
 
-def _plans(model, x, transform):
-    """Choose a way for each layer that owns weights, by running two examples through the model."""
-    plans = []
+class Plan(NamedTuple):
+    """How the gradients of a layer that owns weights are computed.
+
+    Attributes:
+        layer, indices, calls, rule: as of Ruled.
+        path: "outer", "product" or "generic".
+        floats: int. Extra memory that one example needs.
+    """
+
+    layer: layers.Layer
+    indices: list
+    calls: list
+    rule: str | None
+    path: str
+    floats: int
+
+
+def plans(model, x, transform):
+    """Choose a way for each layer that owns weights, by running two examples through the model: a list of Plan."""
+    found = []
     for use in rules(model, x):
         variables = [model.trainable_variables[i] for i in use.indices]
-        path, floats = _cost(use.layer, use.rule, use.calls, variables, transform)
-        plans.append(_Plan(use.layer, use.indices, path, use.rule, floats))
-    return plans
+        found.append(Plan(*use, *_cost(use.layer, use.rule, use.calls, variables, transform)))
+    return found
 
 
 class Ruled(NamedTuple):

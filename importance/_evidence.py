@@ -193,9 +193,10 @@ class Evidence:
         total = per_example.batch_sums(self.model, self._objective, self.x, self.y, batch_size)
         return [a / np.float32(-(-self.count // batch_size)) for a in total]
 
-    def hessian_diagonal(self, probes):
+    def hessian_diagonal(self, probes, at):
         """Estimate the diagonal of the Hessian of the mean loss; see `engine.curvature.hessian_diagonal`."""
-        return curvature.hessian_diagonal(self.model, self._objective, self.x, self.y, probes, self.rng, self.memory)
+        given = self.model, self._objective, self.x, self.y
+        return curvature.hessian_diagonal(*given, probes, self.rng, at, self.memory)
 
     def inverse_fisher_diagonals(self, gradients, damping):
         """Return the diagonal of each layer's inverse damped Fisher, from so many of the examples' own gradients.

@@ -124,12 +124,42 @@ def test_attention_called_twice():
     check(model, inputs(SEQUENCE, 13))
 
 
+def test_a_grouped_convolution_called_twice():
+    shared, given_ = layers.Conv2D(4, (3, 2), groups=2, padding="same", activation="tanh"), keras.Input((4, 3, 4))
+    model = keras.Model(given_, layers.Dense(3)(layers.Flatten()(shared(shared(given_)))))
+    check(model, inputs((4, 3, 4)))
+
+
+@pytest.mark.skipif(backend.NAME != "tensorflow", reason="graphs are TensorFlow's")
+@pytest.mark.parametrize(
+    "kernel, data_format, grouped",
+    [
+        (4, "channels_last", False),
+        (2, "channels_last", True),
+        (4, "channels_first", False),
+        (2, "channels_first", True),
+    ],
+)
+def test_tensorflow_does_not_vectorise_grouped_convolutions(kernel, data_format, grouped):
+    import tensorflow as tf
+
+    shape = (1, 5, 5, 4) if data_format == "channels_last" else (1, 4, 5, 5)
+
+    def convolved(images):
+        return tf.reduce_sum(ops.conv(images, ops.ones((2, 2, kernel, 4)), data_format=data_format))
+
+    graph = tf.function(convolved, autograph=False).get_concrete_function(tf.TensorSpec(shape)).graph
+    assert backend._groups_channels(graph) == grouped
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(backend.NAME != "tensorflow", reason="oneDNN is TensorFlow's")
-def test_with_onednn_whatever_this_processor_has_by_default():
-    here = f"{__file__}::{test_attention_called_twice.__name__}"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here]
-    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_with_and_without_onednn_whatever_this_processor_has_by_default(onednn):
+    tests = [test_attention_called_twice, test_a_grouped_convolution_called_twice]
+    here = [f"{__file__}::{test.__name__}" for test in tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *here]
+    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
     found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)  # memory gone astray may hang
     assert found.returncode == 0, found.stdout + found.stderr
 

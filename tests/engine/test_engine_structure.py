@@ -110,8 +110,9 @@ def test_gradients_at_taps_and_of_arrays():
     found = backend.gradients(lambda a: keras.ops.sum(a[0] ** 3), [x, x + 1])
     assert [np.asarray(g).tolist() for g in found] == [[3.0, 12.0], [0.0, 0.0]]
     vectors = [[keras.ops.ones(2)], [x]]
-    products = backend.hessian_vector_products(lambda a: keras.ops.sum(a[0] ** 3), [x], vectors)
+    products, cubes = backend.hessian_vector_products(lambda a: (keras.ops.sum(a[0] ** 3), a[0] ** 3), [x], vectors)
     assert [np.asarray(product).tolist() for (product,) in products] == [[6.0, 12.0], [6.0, 24.0]]
+    assert np.asarray(cubes).tolist() == [1.0, 8.0]
 
 
 def test_read_and_copied_do_not_follow_later_assignments():

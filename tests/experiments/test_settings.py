@@ -209,6 +209,7 @@ OPTIONS = {
     ("expected_rise", "gradient"): is_flag,
     ("fisher_batched", "batch_size"): whole(1),
     ("fisher_sampled", "draws"): whole(1),
+    ("hessian", "at"): among(["outputs", "weights"]),
     ("hessian", "probes"): whole(1),
     ("inverse_magnitude", "epsilon"): number(lambda v: v >= 1e-30),
     ("magnitude", "folded"): is_flag,

@@ -45,8 +45,11 @@ def check(name, measure, expected, case):
 
 @pytest.mark.parametrize(
     "name, options",
-    [("mas", {"outputs": "logits"}), ("fisher_batched", {"batch_size": 5}), ("magnitude", {"folded": True})],
-)
+    [
+        ("mas", {"outputs": "logits"}), ("fisher_batched", {"batch_size": 5}), ("magnitude", {"folded": True}),
+        ("hessian", {"at": "weights"}),
+    ],
+)  # fmt: skip
 def test_options_agree_with_the_reference(name, options, case):
     check(name, importance.load(name, **options), getattr(reference_measures, name)(case, **options), case)
 

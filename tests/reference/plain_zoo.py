@@ -21,7 +21,7 @@ from keras import layers, losses
 
 import aggregation
 import importance
-from engine import channels
+from engine import channels, per_example
 
 SEED = 3  # with which the tests score
 PROBES = 1
@@ -68,6 +68,29 @@ def numpy64(arrays):
     return [np.asarray(a).astype("float64") for a in arrays]
 
 
+@contextlib.contextmanager
+def changed(layer, change, seen):
+    """While open, a layer's output before its activation goes through `change`, and its input is added to `seen`."""
+    call, activation = type(layer).call, getattr(layer, "activation", None)
+
+    def changed_call(self, inputs, *args, **kwargs):
+        if self is not layer:
+            return call(self, inputs, *args, **kwargs)
+        seen.append(inputs)
+        outputs = call(self, inputs, *args, **kwargs)
+        return change(outputs) if activation is None else outputs
+
+    type(layer).call = changed_call
+    if activation is not None:
+        layer.activation = lambda value: activation(change(value))
+    try:
+        yield
+    finally:
+        type(layer).call = call
+        if activation is not None:
+            layer.activation = activation
+
+
 class Plain:
     """A network of the zoo, its examples one by one, and the derivatives of each."""
 
@@ -77,9 +100,6 @@ class Plain:
         self.xs = [keras.tree.map_structure(lambda a: a[n : n + 1], entry.x) for n in range(len(entry.y))]  # noqa: B023
         self.ys = [entry.y[n : n + 1] for n in range(len(entry.y))]
         self._found = compiled(lambda ws, *rest: differentiated(lambda ws: self._objective(ws, *rest), ws))
-        self._product = self._hessian_vector_product  # so few calls that compiling it takes longer
-        if plain.BACKEND == "jax":
-            self._product = compiled(self._hessian_vector_product)
 
     def outputs_of(self, weights, x):
         """What the model gives in inference mode with other weights in the place of its own."""
@@ -91,13 +111,6 @@ class Plain:
         outputs = self.outputs_of(weights, x)
         loss = keras.ops.mean(keras.ops.cast(self.entry.loss(y, outputs), "float32"))
         return share * loss + keras.ops.sum(keras.ops.cast(outputs, "float32") * vector)
-
-    def _hessian_vector_product(self, weights, x, y, vectors):
-        def directional(weights):
-            _, gradients = differentiated(lambda ws: self._objective(ws, x, y, 1.0, self._no_vector), weights)
-            return sum(keras.ops.sum(g * v) for g, v in zip(gradients, vectors, strict=True))
-
-        return differentiated(directional, weights)[1]
 
     # Of example n
 
@@ -117,8 +130,61 @@ class Plain:
         vector = self._no_vector if vector is None else vector[None].astype("float32")
         return self._found(self._placed(weights), self.xs[n], y, np.asarray(share, "float32"), vector)
 
-    def hessian_vector_product(self, n, vectors):
-        return numpy64(self._product(self._placed(), self.xs[n], self.ys[n], vectors))
+    def output_shapes(self, probed):
+        """The shapes of what some layers compute for an example, before their activation."""
+        values = [[] for _ in probed]
+        with contextlib.ExitStack() as stack:
+            for layer, seen in zip(probed, values, strict=True):
+                stack.enter_context(changed(layer, lambda value, seen=seen: seen.append(value) or value, []))
+            self.model(self.xs[0], training=False)
+        return [tuple(value.shape[1:]) for (value,) in values]
+
+    def products_at_outputs(self, n, probed, offsets, places, vectors):
+        """Multiply the Hessian by what is added to some layers' outputs, before their activation, and by some weights.
+
+        Returns (the products at the outputs, those at the weights, what each layer is given).
+        """
+        weights, given, no_vector = self._placed(), [[] for _ in probed], self._no_vector
+
+        def loss(arrays):
+            moved, others = arrays[: len(probed)], list(weights)
+            for place, array in zip(places, arrays[len(probed) :], strict=True):
+                others[place] = array
+            with contextlib.ExitStack() as stack:
+                for layer, offset, seen in zip(probed, moved, given, strict=True):
+                    add = lambda value, offset=offset: value + keras.ops.cast(offset, value.dtype)  # noqa: E731
+                    stack.enter_context(changed(layer, add, seen))
+                return self._objective(others, self.xs[n], self.ys[n], 1.0, no_vector)
+
+        directions = [a[None] for a in offsets] + vectors
+
+        def directional(arrays):
+            _, gradients = differentiated(loss, arrays)
+            return sum(keras.ops.sum(g * v) for g, v in zip(gradients, directions, strict=True))
+
+        start = [keras.ops.zeros((1, *a.shape), "float32") for a in offsets] + [weights[place] for place in places]
+        products = numpy64(differentiated(directional, start)[1])
+        at_outputs = [product[0] for product in products[: len(probed)]]
+        with contextlib.ExitStack() as stack:
+            for layer, seen in zip(probed, given, strict=True):
+                seen.clear()
+                stack.enter_context(changed(layer, lambda value: value, seen))
+            self.model(self.xs[n], training=False)
+        return at_outputs, products[len(probed) :], [inputs for (inputs,) in given]
+
+    def pull_layer(self, layer, places, given, vector):
+        """The gradient by a layer's weights of sum(output before the activation * vector), its input held constant."""
+        own = [self.model.trainable_variables[place] for place in places]
+
+        def pulled(weights):
+            outputs = []
+            with keras.StatelessScope(list(zip(own, weights, strict=True))):
+                with changed(layer, lambda value: outputs.append(value) or value, []):
+                    mode = {"training": False} if isinstance(layer, layers.BatchNormalization) else {}
+                    layer(given, **mode)
+            return keras.ops.sum(keras.ops.cast(outputs[0], "float32") * vector[None].astype("float32"))
+
+        return numpy64(differentiated(pulled, [keras.ops.convert_to_tensor(self.weights[p]) for p in places])[1])
 
     def _placed(self, weights=None):
         return [keras.ops.convert_to_tensor(w) for w in (self.weights if weights is None else weights)]
@@ -378,16 +444,42 @@ def obs(case):
     return plain.surgery(case.model, case.weights, [case.gradient(n) for n in range(len(case.xs))], 1e-5)
 
 
-def hessian(case, probes=PROBES):
-    rng = np.random.default_rng(importance.draw_seed(SEED, f"hessian:probes={probes}"))
+def hessian(case, probes=PROBES, at="outputs", name=None):
+    """One example and one probe after another. `name` is the measure's in full, by which it draws."""
+    name = name or f"hessian:{'at=weights,' if at == 'weights' else ''}probes={probes}"
+    rng = np.random.default_rng(importance.draw_seed(SEED, name))
+    # Which layers are linear in their weights is the engine's finding; what follows from it is computed here.
+    plans = per_example.plans(case.model, case.entry.x, per_example.TRANSFORMS["square"])
+    probed = [p for p in plans if p.path != "generic" and at == "outputs"]
+    where = [i for p in probed for i in p.indices]
+    alone = [i for i in range(len(case.weights)) if i not in where]
+    shapes = case.output_shapes([p.layer for p in probed])
 
-    def diagonal():
-        vectors = [rng.integers(0, 2, w.shape).astype("float32") * 2 - 1 for w in case.weights]
-        products = of_each_example(case, lambda n: case.hessian_vector_product(n, vectors))
-        return [v * p for v, p in zip(vectors, products, strict=True)]
+    def diagonal(stream):
+        vectors = [signs(stream.integers(0, 2, case.weights[i].shape)) for i in alone]
 
-    estimate = mean([diagonal() for _ in range(probes)])
+        def of_example(n):
+            words = stream.integers(0, 2**64, -(-sum(map(math.prod, shapes)) // 64), dtype="uint64")
+            bits = iter([int(word) >> place & 1 for word in words for place in range(64)])
+            offsets = [signs([next(bits) for _ in range(math.prod(s))]).reshape(s) for s in shapes]
+            moved, products, given = case.products_at_outputs(n, [p.layer for p in probed], offsets, alone, vectors)
+            found = [np.zeros(0)] * len(case.weights)
+            for place, v, product in zip(alone, vectors, products, strict=True):
+                found[place] = v * product
+            for p, one, other, seen in zip(probed, offsets, moved, given, strict=True):
+                of_layer = [case.pull_layer(p.layer, p.indices, seen, vector) for vector in (one, other)]
+                for place, g, h in zip(p.indices, *of_layer, strict=True):
+                    found[place] = g * h
+            return found
+
+        return of_each_example(case, of_example)
+
+    estimate = mean([diagonal(stream) for stream in rng.spawn(probes)])
     return [0.5 * np.maximum(h, 0) * w.astype("float64") ** 2 for h, w in zip(estimate, case.weights, strict=True)]
+
+
+def signs(bits):
+    return np.asarray(bits, "float32") * 2 - 1
 
 
 def deletion(case):

@@ -6,9 +6,12 @@ while it was trained; and returns a list of float64 arrays like `model.trainable
 """
 
 import itertools
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import plain
+import plain_zoo
 
 import importance
 
@@ -162,11 +165,14 @@ def obs(case, gradients=200, damping=1e-5):
     return plain.surgery(case.model, case.weights, every, damping)
 
 
-def hessian(case, probes=10):
-    rng = np.random.default_rng(importance.draw_seed(SEED, "hessian"))
+def hessian(case, probes=10, at="outputs"):
+    if at == "outputs":
+        entry = SimpleNamespace(x=case.x, y=case.y, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return plain_zoo.hessian(plain_zoo.Plain(entry, case.model), probes, name="hessian")
+    rng = np.random.default_rng(importance.draw_seed(SEED, "hessian:at=weights"))
     estimate = 0
-    for _ in range(probes):
-        v = np.concatenate([rng.integers(0, 2, w.shape).astype("float64").ravel() * 2 - 1 for w in case.weights])
+    for stream in rng.spawn(probes):
+        v = np.concatenate([stream.integers(0, 2, w.shape).astype("float64").ravel() * 2 - 1 for w in case.weights])
         estimate = estimate + v * (case.hessian @ v) / probes
     diagonal = case.unflatten(estimate)
     return [0.5 * np.maximum(h, 0) * w**2 for h, w in zip(diagonal, case.weights, strict=True)]

@@ -8,7 +8,7 @@ import pytest
 import importance
 
 WRITTEN = {  # with options, where the measure's own would take long or hide a property
-    "hessian": [f"hessian:probes={plain_zoo.PROBES}"],
+    "hessian": [f"hessian:probes={plain_zoo.PROBES}", f"hessian:probes={plain_zoo.PROBES},at=weights"],
     "fisher_batched": ["fisher_batched", "fisher_batched:batch_size=1"],
 }
 MEASURES = [
@@ -41,7 +41,10 @@ def complaint(full, entry, evidence, case):
     reference = getattr(plain_zoo, "fisher_empirical" if full.endswith("batch_size=1") else name, None)
     if reference is None:
         return f"has no plain version: add a function {name}(case) to tests/reference/plain_zoo.py"
-    return plain_zoo.disagreement(name, score, reference(case), case.model.trainable_variables, entry.rounding)
+    options = {"at": "weights"} if full.endswith("at=weights") else {}
+    return plain_zoo.disagreement(
+        name, score, reference(case, **options), case.model.trainable_variables, entry.rounding
+    )
 
 
 @pytest.fixture
