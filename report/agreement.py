@@ -7,6 +7,7 @@ from report.drawing.axes import entitle, panels, share_legend
 from report.drawing.matrix import draw_matrix
 from report.drawing.style import colours, house_style
 from report.statistics.intervals import FEW, student_t
+from report.tables import legacy
 from report.tables.columns import choose, last_checkpoint, parts, title, varying
 from report.tables.networks import at_one_checkpoint, by_network, name_networks, once_each
 from report.tables.reading import about, has_rows, numeric, parse, read_each, require
@@ -39,7 +40,9 @@ def read_agreement(paths):
         table = parse(file)
         require(table, COLUMNS, file)
         beside = about(file.parent.with_name(file.name)) or about(file)  # a grid's stand in a folder beside it
-        table = table.reindex(columns=[*COLUMNS, "network"])
+        table = legacy.name_redefined(table, beside, columns=("measure", "other")).reindex(
+            columns=[*COLUMNS, "network"]
+        )
         return numeric(table, ["seed", "epoch", "groups", "spearman"], file), beside
 
     frames, abouts = zip(*read_each(read_one, paths, "the agreement of measures"), strict=True)

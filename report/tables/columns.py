@@ -186,7 +186,8 @@ def runs(frame):
     Returns:
         DataFrame. One row a run: its task and model, how many networks (`seeds`), measures, levels and thresholds, the
         epochs of its checkpoints, rows, `failed` rows, the `folder` it is in, and a `note` on a file of an earlier
-        study: which of its measures are called otherwise here, and whether it names no trial.
+        study, or of before a measure was redefined: which of its measures are called otherwise here, and whether it
+        names no trial.
     """
     rows = []
     for (run,), part in parts(frame, ["run"]):
@@ -210,14 +211,15 @@ def _folder(part):
 
 
 def _note(part):
-    """Say what is to know of a file of an earlier study; nothing of ours."""
+    """Say what is to know of a file of an earlier study, or of before a measure was redefined."""
     called = part["called"] if "called" in part else part["measure"].map({})
     if called.isna().all():
         return ""
     pairs = dict(zip(called.dropna(), part["measure"][called.notna()], strict=True))
     renamed = [f"{there} -> {here}" for there, here in sorted(pairs.items()) if there != here]
     trial = ["no trial in the file's name: one network, or a mean over several"] * bool(part["seed"].isna().all())
-    return "; ".join([*trial, *[f"of an earlier study; renamed: {', '.join(renamed)}"] * bool(renamed)])
+    of = "of an earlier study; " if part["model"].isna().all() else ""
+    return "; ".join([*trial, *[f"{of}renamed: {', '.join(renamed)}"] * bool(renamed)])
 
 
 _COUNTED = {"seeds": "seed", "measures": "measure", "thresholds": "threshold"}

@@ -33,6 +33,11 @@ MEASURES = {
 """Their names and the measure of ours that means the same; a name that is not here becomes its own snake_case."""
 
 
+REDEFINED = {"hessian": ("at=weights", "aef64020dd556a89")}
+"""Measures that became others under their name: what they were is said by an option now, and by which digest of their
+file. Settings files of schema 1, not all of which have digests, are of that one too."""
+
+
 def is_legacy(columns):
     """Tell whether a header is one of an earlier study."""
     return {"EWC Method", "Threshold Value"} <= set(columns)
@@ -81,6 +86,41 @@ def translate(frame, stem):
         levels = frame["Aggregation Level"].dropna().map(snake_case)
         columns["level"] = levels.map(lambda name: LEVELS.get(name, name)).reindex(frame.index)
     return frame[[]].assign(**columns)
+
+
+def has_redefined(frame):
+    """Tell whether rows are of a measure that became another under its name."""
+    return frame["measure"].astype(str).str.partition(":")[0].isin(REDEFINED).any()
+
+
+def name_redefined(frame, known, columns=("measure",)):
+    """Call measures what they are called now, in a file from before they were redefined.
+
+    Args:
+        frame: DataFrame, the rows of one file in their order.
+        known: dict. What its settings file says. Without one nothing is known, and names stay.
+        columns: columns of measures' names.
+
+    Returns:
+        DataFrame, the same rows, and `called`, the name in the file, where it is another now.
+    """
+    for name, (option, digest) in REDEFINED.items():
+        unsaid = digest if known and known.get("schema", 1) < 2 else None  # a lost settings file that was written anew
+        if known.get("measures_sha256", {}).get(name, unsaid) != digest:
+            continue
+        # A run that was continued after the change has rows of both.
+        since = [made["rows"] for made in known.get("provenance", []) if name in made.get("measures_sha256", {})]
+        before = np.arange(len(frame)) < min(since, default=len(frame))
+        for column in columns:
+            of = frame[column].astype(str)
+            options = of.str.partition(":")[2]
+            renamed = of.str.partition(":")[0].eq(name) & ~options.str.contains("at=") & before
+            if renamed.any():
+                now = f"{name}:{option}" + options.where(options == "", "," + options)
+                if column == "measure":
+                    frame = frame.assign(called=of.where(renamed, frame.get("called", np.nan)))
+                frame = frame.assign(**{column: frame[column].mask(renamed, now)})
+    return frame
 
 
 def name_means(frame):

@@ -43,7 +43,8 @@ def read(paths, chance_loss=None, chance_accuracy=None):
         of each row, `calibration`, from which examples scores come, as far as any of the files compares several (then
         one that does not is of what its `.json` says); `repair`, "none" of a file that compares none; `network`, which
         is the same wherever a network stands: what the file says, or what made the network by the `.json`, missing
-        without one; `called`, what a file of an earlier study calls the measure; and `anytime`: whether by the `.json`
+        without one; `called`, what the file calls the measure, if an earlier study made it or the measure was redefined
+        since; and `anytime`: whether by the `.json`
         the run is not finished, or has grown until it was settled, so that its networks were not counted beforehand.
 
     Raises:
@@ -214,6 +215,7 @@ def read_file(file):
         table = legacy.translate(table, name)
     else:
         require(table, REQUIRED, file)
+        table = legacy.name_redefined(table, known)
     frame = complete(table).assign(source=str(file), **_chance(known))
     frame = frame[[*REQUIRED, *CHANCE, *MISSING]]
     return _typed(frame, file), known
@@ -349,6 +351,8 @@ def tables(paths, columns, kind, aside=None, optional=()):
             return None
         table = parse(file)
         require(table, columns, file)
+        if "measure" in columns and legacy.has_redefined(table):
+            table = legacy.name_redefined(table, about(file))
         return file, table[[*columns, *(name for name in optional if name in table)]]
 
     return read_each(read_one, paths, kind)

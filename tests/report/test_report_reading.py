@@ -269,3 +269,45 @@ def test_ones_own_results_stay_apart_from_those_that_came(make_grid, tmp_path):
     assert set(report.read_apart({"shipped": tmp_path / "none", "yours": tmp_path / "runs"})["task"]) == {"mnist"}
     with pytest.raises(FileNotFoundError, match="none"):
         report.read_apart({"shipped": [tmp_path / "none"]})
+
+
+OLD = legacy.REDEFINED["hessian"][1]
+
+
+@pytest.mark.parametrize(
+    "said, as_written",
+    [
+        ({"schema": 1}, False),
+        ({"measures_sha256": {"hessian": OLD}}, False),
+        ({"measures_sha256": {"hessian": "another", "obd": OLD}}, True),
+        ({"schema": 2, "measures_sha256": {}}, True),  # a settings file that was lost and written anew
+        (None, True),  # without one nothing is known
+    ],
+)
+def test_a_measure_that_was_redefined_is_called_what_it_is_now(said, as_written, make_curve, write):
+    names = ["obd", "hessian", "hessian:probes=3", "hessian:at=weights,probes=5"]
+    path = write(pd.concat([make_curve([0, 1], measure=name) for name in names]))
+    if said is not None:
+        path.with_suffix(".json").write_text(json.dumps(said))
+    frame = report.read(path)
+    now = ["obd", "hessian:at=weights", "hessian:at=weights,probes=3", "hessian:at=weights,probes=5"]
+    assert frame["measure"].unique().tolist() == (names if as_written else now)
+    note = (
+        "" if as_written else "renamed: hessian -> hessian:at=weights, hessian:probes=3 -> hessian:at=weights,probes=3"
+    )
+    assert report.runs(frame)["note"].tolist() == [note]
+
+
+def test_of_a_run_that_was_continued_only_the_rows_of_before_are_renamed(make_curve, write):
+    path = write(pd.concat([make_curve([0, 1], measure="hessian", seed=seed) for seed in range(3)]))
+    made = [{"rows": 0}, {"rows": 2, "measures_sha256": {"obd": "another"}}]
+    made.append({"rows": 4, "measures_sha256": {"hessian": "another"}})
+    path.with_suffix(".json").write_text(json.dumps({"measures_sha256": {"hessian": OLD}, "provenance": made}))
+    assert report.read(path)["measure"].tolist() == ["hessian:at=weights"] * 4 + ["hessian"] * 2
+
+
+def test_old_and_new_rows_of_a_redefined_measure_are_two_measures(make_grid, write):
+    for name, digest in (("old.csv", OLD), ("new.csv", "another")):
+        path = write(make_grid({"hessian": 0.5, "random": 0.2}, seeds=2, run=name[:3]), name)
+        path.with_suffix(".json").write_text(json.dumps({"measures_sha256": {"hessian": digest}}))
+    assert set(report.read(path.parent)["measure"]) == {"hessian", "hessian:at=weights", "random"}
