@@ -444,9 +444,9 @@ def obs(case):
     return plain.surgery(case.model, case.weights, [case.gradient(n) for n in range(len(case.xs))], 1e-5)
 
 
-def hessian(case, probes=PROBES, at="outputs", name=None):
-    """One example and one probe after another. `name` is the measure's in full, by which it draws."""
-    name = name or f"hessian:{'at=weights,' if at == 'weights' else ''}probes={probes}"
+def hessian(case, probes=PROBES, at="outputs"):
+    """One example and one probe after another."""
+    name = f"hessian:{'at=weights,' if at == 'weights' else ''}probes={probes}"
     rng = np.random.default_rng(importance.draw_seed(SEED, name))
     # Which layers are linear in their weights is the engine's finding; what follows from it is computed here.
     plans = per_example.plans(case.model, case.entry.x, per_example.TRANSFORMS["square"])

@@ -165,11 +165,11 @@ def obs(case, gradients=200, damping=1e-5):
     return plain.surgery(case.model, case.weights, every, damping)
 
 
-def hessian(case, probes=10, at="outputs"):
+def hessian(case, probes, at="outputs"):
     if at == "outputs":
         entry = SimpleNamespace(x=case.x, y=case.y, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        return plain_zoo.hessian(plain_zoo.Plain(entry, case.model), probes, name="hessian")
-    rng = np.random.default_rng(importance.draw_seed(SEED, "hessian:at=weights"))
+        return plain_zoo.hessian(plain_zoo.Plain(entry, case.model), probes)
+    rng = np.random.default_rng(importance.draw_seed(SEED, f"hessian:at=weights,probes={probes}"))
     estimate = 0
     for stream in rng.spawn(probes):
         v = np.concatenate([stream.integers(0, 2, w.shape).astype("float64").ravel() * 2 - 1 for w in case.weights])
