@@ -429,6 +429,8 @@ def _check_settings(known):
         "classes": (int, type(None)),
         "settings": (dict, type(None)),
         "data_sha256": dict,
+        "measures_sha256": dict,
+        "provenance": list,
     }
     kinds |= dict.fromkeys(CHANCE, (int, float, type(None)))
     for name, kind in kinds.items():
@@ -437,6 +439,10 @@ def _check_settings(known):
             raise ValueError(f"{name} is {value!r}")
         if isinstance(value, int) and not (name == "classes") <= value < 2**31:
             raise ValueError(f"{name} is {value}")
+    for made in known.get("provenance", []):
+        said = isinstance(made, dict) and isinstance(made.get("rows"), int)
+        if not said or not isinstance(made.get("measures_sha256", {}), dict):
+            raise ValueError(f"an entry of provenance is {made!r}")
 
 
 def _chance(known):
@@ -465,11 +471,14 @@ def _calibration(known):
 def _typed(frame, file):
     """Make numbers numbers and names text, and round away the last bits of thresholds (0.15000000000000002)."""
     frame = numeric(frame, ["seed", "epoch", "threshold", *VALUES], file)
-    for name in TEXT:
-        frame[name] = frame[name].astype(object).where(frame[name].notna(), np.nan)
-        frame[name] = frame[name].map(str, na_action="ignore").astype(object)
-    frame["threshold"] = frame["threshold"].round(10)
-    return frame
+    texts = {name: _as_text(frame[name]) for name in TEXT}
+    return frame.assign(**texts, threshold=frame["threshold"].round(10))
+
+
+def _as_text(column):
+    there, texts = column.notna().to_numpy(), np.full(len(column), np.nan, object)
+    texts[there] = list(map(str, column.to_numpy(object)[there]))
+    return texts
 
 
 def numeric(frame, names, file):
