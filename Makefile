@@ -155,10 +155,14 @@ $(VENV)/bin/python:
 	    "Name another: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Modules are compiled on all cores, which pip does on one; some packages have files that are no modules.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+COMPILED := { $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; }
+
 $(READY): requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e . && $(COMPILED)
 	@touch $@
 
 $(TESTABLE): requirements-test.txt requirements-jax.txt requirements-hub.txt $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(PIP) -r requirements-test.txt && $(COMPILED)
 	@touch $@

@@ -25,6 +25,10 @@ SCHEMA = 2
 """The latest version of the files that this code knows."""
 
 
+class NoneOfThisKind(ValueError):
+    """Of the files in some folders none holds what is read."""
+
+
 def read(paths, chance_loss=None, chance_accuracy=None):
     """Read one or many results.
 
@@ -71,9 +75,9 @@ def read_apart(groups, **options):
     """Read results of several origins, as those that came with the project and one's own, and keep them apart.
 
     Args:
-        groups: dict of name to paths, as for `read`. Paths that are not there are passed over, and so is what was named
-            before. The first has its rows as they are; of the others the run and the task get the name in brackets, as
-            in "mnist (yours)", so that nothing puts their networks together.
+        groups: dict of name to paths, as for `read`. Paths that are not there are passed over, and so are folders
+            without results and what was named before. The first has its rows as they are; of the others the run and the
+            task get the name in brackets, as in "mnist (yours)", so that nothing puts their networks together.
         **options: as for `read`.
 
     Returns:
@@ -89,11 +93,14 @@ def read_apart(groups, **options):
         there = [path for path in paths if str(path) not in seen and (_matches(path) or _has_results(path))]
         seen |= set(map(str, paths))
         if there:
-            frame = read(there, **options)
+            try:
+                frame = read(there, **options)
+            except NoneOfThisKind:  # each of them was left out with a warning
+                continue
             called = f" ({name})" if found else ""
             found.append(frame.assign(origin=name, run=frame["run"] + called, task=frame["task"] + called))
     if not found:
-        find([path for paths in groups.values() for path in ([paths] if isinstance(paths, str) else paths)])
+        read([path for paths in groups.values() for path in ([paths] if isinstance(paths, str) else paths)])
     return pd.concat(found, ignore_index=True)
 
 
@@ -153,13 +160,15 @@ def read_each(reader, paths, kind):
     files = find(paths)
     found = [value for file, strict in files.items() if (value := or_skip(reader, file, strict)) is not None]
     if not found:
-        raise ValueError(f"Expected {kind} in {_listed(files)}, found none. Name the files to see what is wrong.")
+        raise NoneOfThisKind(f"Expected {kind} in {_listed(files)}, found none. Name the files to see what is wrong.")
     return found
 
 
 def _matches(path):
     """List the files that a path or a pattern names; a folder is none."""
-    return [pathlib.Path(path)] if pathlib.Path(path).is_file() else [pathlib.Path(p) for p in glob.glob(str(path))]
+    if pathlib.Path(path).is_file():  # though its name may look like a pattern
+        return [pathlib.Path(path)]
+    return [found for found in map(pathlib.Path, glob.glob(str(path))) if not found.is_dir()]
 
 
 def _shards(file):

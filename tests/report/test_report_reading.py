@@ -267,6 +267,13 @@ def test_ones_own_results_stay_apart_from_those_that_came(make_grid, tmp_path):
     assert set(table["networks"]) == {3} and len(table) == 4
     assert set(report.read_apart({"shipped": tmp_path / "data", "yours": tmp_path / "none"})["origin"]) == {"shipped"}
     assert set(report.read_apart({"shipped": tmp_path / "none", "yours": tmp_path / "runs"})["task"]) == {"mnist"}
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "night.log").write_text("a run that has no rows yet")
+    assert set(report.read_apart({"shipped": tmp_path / "data", "yours": tmp_path / "begun"})["origin"]) == {"shipped"}
+    (tmp_path / "begun" / "sequence.csv").write_text("run,penalty\none,plain\n")
+    with pytest.warns(UserWarning, match="Left out"):
+        frame = report.read_apart({"shipped": tmp_path / "data", "yours": tmp_path / "begun"})
+    assert set(frame["origin"]) == {"shipped"}
     with pytest.raises(FileNotFoundError, match="none"):
         report.read_apart({"shipped": [tmp_path / "none"]})
 
