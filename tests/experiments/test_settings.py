@@ -270,7 +270,7 @@ def made(make, rule, value, what):
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.__name__)
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=1200, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_odd_settings(study, data):
     rest, rules = STUDIES[study]
