@@ -39,11 +39,10 @@ def read_agreement(paths):
             return None
         table = parse(file)
         require(table, COLUMNS, file)
-        beside = about(file.parent.with_name(file.name)) or about(file)  # a grid's stand in a folder beside it
-        table = legacy.name_redefined(table, beside, columns=("measure", "other")).reindex(
-            columns=[*COLUMNS, "network"]
-        )
-        return numeric(table, ["seed", "epoch", "groups", "spearman"], file), beside
+        own, of_grid = about(file), about(file.parent.with_name(file.name))  # a grid's stand in a folder beside it
+        table = legacy.name_redefined(table, own or of_grid, ["measure", "other"])
+        table = table.reindex(columns=[*COLUMNS, "network"])
+        return numeric(table, ["seed", "epoch", "groups", "spearman"], file), of_grid or own
 
     frames, abouts = zip(*read_each(read_one, paths, "the agreement of measures"), strict=True)
     frame = pd.concat(name_networks(frames, abouts), ignore_index=True).drop_duplicates()

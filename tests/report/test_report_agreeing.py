@@ -1,11 +1,14 @@
 """The agreement of scores, from frames that can be checked by eye."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import report
 from report.agreement import COLUMNS
+from report.tables import legacy
 
 
 def pairs(values, seeds=(0,), **columns):
@@ -34,6 +37,19 @@ def test_each_pair_stands_in_both_orders(tmp_path):
     assert len(frame) == 6
     found = frame.set_index(["measure", "other"])["spearman"]
     assert found["deletion", "fisher"] == found["fisher", "deletion"] == 0.5
+
+
+def test_a_measure_that_was_redefined_is_called_what_it_is_now(tmp_path):
+    """By the digests beside the rows, or else by those of the grid that they belong to."""
+    (folder := tmp_path / "agreement").mkdir()
+    old = {"measures_sha256": {"hessian": legacy.REDEFINED["hessian"][1]}}
+    rows = pairs({("hessian", "obd"): 0.5, ("obd", "hessian:at=weights,probes=3"): 0.4})
+    (tmp_path / "0.json").write_text(json.dumps(old))
+    measures = {"obd", "hessian:at=weights", "hessian:at=weights,probes=3"}
+    frame = written(folder, rows)
+    assert set(frame["measure"]) == set(frame["other"]) == measures
+    (folder / "0.json").write_text(json.dumps({"measures_sha256": {"hessian": "another"}}))
+    assert set(written(folder, rows)["measure"]) == {"obd", "hessian", "hessian:at=weights,probes=3"}
 
 
 def test_a_network_that_two_runs_hold_counts_once(tmp_path):
