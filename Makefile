@@ -69,8 +69,8 @@ networks: $(READY) ## what is kept in OUT/networks, its sizes, and which studies
 	@$(BIN)/python -m experiments networks "$$OUT"
 
 # What depends on the backend is tested on both; storage, settings, processes, notebooks and reports on TensorFlow alone,
-# and so is what reads the graph of a Keras model.
-OF_GRAPHS := $(addprefix tests/engine/test_engine_,channels.py costs.py shrinking.py)
+# and so is what reads the layers and the graph of a Keras model.
+OF_GRAPHS := $(addprefix tests/engine/test_engine_,channels.py costs.py shrinking.py units.py)
 ON_JAX := $(filter-out $(OF_GRAPHS),$(wildcard tests/engine/test_*.py)) $(wildcard tests/importance tests/consolidation \
     tests/wrappers tests/test_api.py tests/experiments/test_grid_values.py tests/experiments/test_grid_given.py \
     tests/sequential/test_replicas.py tests/fine_tuning/test_fine_tuning_importances.py) \
@@ -163,6 +163,7 @@ $(READY): requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e . && $(COMPILED)
 	@touch $@
 
-$(TESTABLE): requirements-test.txt requirements-jax.txt requirements-hub.txt $(READY)
-	$(PIP) -r requirements-test.txt && $(COMPILED)
-	@touch $@
+$(TESTABLE): requirements-test.txt requirements-jax.txt requirements-hub.txt requirements.txt pyproject.toml \
+    | $(VENV)/bin/python
+	$(PIP) -e . -r requirements-test.txt && $(COMPILED)
+	@touch $(READY) $@

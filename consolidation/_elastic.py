@@ -394,7 +394,7 @@ class ElasticWeightConsolidation(wrapper.OptimizerWrapper):
             return ops.stack([ops.ones(()), task, pull, left]) * ops.where(first, 1.0, float(METERED))
 
         metered = ops.logical_or(first, ops.equal(meter[0] % METERED, 0))
-        found = ops.cond(metered, norms, lambda: ops.zeros(4))
+        found = backend.cond(metered, norms, lambda: ops.zeros(4))
         largest = functools.reduce(ops.maximum, {id(rate): rate for rate in rates}.values(), meter[5:])
         return ops.concatenate([meter[:1] + 1, meter[1:5] + found, largest])
 

@@ -214,6 +214,13 @@ def either(condition, step, one, other):
     tf.distribute.get_replica_context().merge_call(choose, args=(condition, one, other))
 
 
+def cond(condition, one, other):
+    """Choose between two computations; where nothing is compiled, at once: JAX would compile both for every call."""
+    if NAME == "jax" and not is_symbolic(condition):
+        return one() if condition else other()
+    return keras.ops.cond(condition, one, other)
+
+
 def assign(variables, values):
     """Put values into Keras variables during a step, whatever its strategy."""
     if not _under_a_strategy():

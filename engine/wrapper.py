@@ -80,7 +80,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
         """Move the weights once, by the first gradients where a boolean scalar is true, else by the others."""
         if backend.NAME == "jax":
             one, other = (lambda g=g: self._moved_without_state(g, weights) for g in (gradients, others))
-            self._assign(keras.ops.cond(condition, one, other))
+            self._assign(backend.cond(condition, one, other))
         else:
             backend.either(condition, lambda g: self.inner.apply(g, weights), gradients, others)
 
