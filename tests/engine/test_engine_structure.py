@@ -115,6 +115,20 @@ def test_gradients_at_taps_and_of_arrays():
     assert np.asarray(cubes).tolist() == [1.0, 8.0]
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_choice_is_made_at_once_where_nothing_is_compiled(compiled):
+    asked = []
+
+    def chosen(condition, x):
+        return backend.cond(condition, lambda: asked.append(1) or x + 1, lambda: asked.append(2) or x - 1)
+
+    function = backend.compiled(chosen, xla=False) if compiled else chosen
+    for condition, expected in ((True, 3.0), (False, 1.0)):
+        asked.clear()
+        found = function(keras.ops.convert_to_tensor(condition), keras.ops.convert_to_tensor(2.0))
+        assert float(found) == expected and (compiled or asked == [1 if condition else 2])
+
+
 def test_read_and_copied_do_not_follow_later_assignments():
     variable = keras.Variable([1.0])
     read, copied = backend.read(variable), backend.copied(variable)
