@@ -77,10 +77,12 @@ ON_JAX := $(filter-out $(OF_GRAPHS),$(wildcard tests/engine/test_*.py)) $(wildca
     tests/test_readme.py::test_the_blocks_of_the_readme_do_what_they_say tests/zoo
 # Many tests begin with the same small nets: what JAX compiled stays in the user's cache folder, apart from that of runs.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weightwise/tests
-# Functions that run once take longer to optimize than to run.
-XLA := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
+# Functions that run once take longer to optimize, or to share among threads, than to run.
+XLA := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false \
+    --xla_cpu_parallel_codegen_split_count=1
 # Files go to processes in their order, and the zoo, which goes by single tests, comes last: both have done at once.
-PYTEST := XLA_FLAGS="$$XLA_FLAGS $(XLA)" \
+# What they compile of Python stays for those that follow, also where Python is told to leave nothing.
+PYTEST := PYTHONDONTWRITEBYTECODE= XLA_FLAGS="$$XLA_FLAGS $(XLA)" \
     $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
 JAX_PYTEST := KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CACHE) JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 $(PYTEST)
@@ -155,9 +157,9 @@ $(VENV)/bin/python:
 	    "Name another: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Modules are compiled on all cores, which pip does on one; some packages have files that are no modules.
+# Modules are compiled on all cores, which pip does on one, but for the packages' tests; some files are no modules.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
-COMPILED := { $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; }
+COMPILED := { $(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true; }
 
 $(READY): requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e . && $(COMPILED)

@@ -7,6 +7,7 @@ import sys
 
 import keras
 import numpy as np
+import plain
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,16 +20,10 @@ IMAGE, SEQUENCE = (6, 5, 4), (5, 4)
 
 
 def one_at_a_time(model, objective, x, y, function):
-    trainable, others = chunks.values(model)
-    total = 0
-    for n in range(len(x)):
-
-        def of_example(weights, n=n):
-            return objective(model.stateless_call(weights, others, x[n : n + 1], training=False)[0], y[n : n + 1])[0]
-
-        found = [function(np.asarray(g, "float64")) for g in backend.gradients(of_example, trainable)]
-        total = [t + f for t, f in zip(total, found, strict=True)] if total else found
-    return total
+    trainable, others = plain.values(model.trainable_variables), plain.values(model.non_trainable_variables)
+    gradient = plain.gradient_of(lambda weights, x, y: objective(plain.output(model, weights, others, x), y)[0])
+    found = [gradient(trainable, x[n : n + 1], y[n : n + 1]) for n in range(len(x))]
+    return [sum(function(g.astype("float64")) for g in gradients) for gradients in zip(*found, strict=True)]
 
 
 def check(model, x, transform="square", function=np.square, **kwargs):

@@ -95,8 +95,12 @@ class Case:
         return plain.jacobian(self.model, self.x)
 
     def mean_loss(self, weights):
-        logits = plain.output(self.model, weights, self.others, self.x)
+        logits = np.asarray(self._outputs(plain.tensors(weights)))
         return float(np.mean([plain.cross_entropy(logits[n], self.y[n]) for n in range(len(self.x))]))
+
+    @functools.cached_property
+    def _outputs(self):
+        return plain.compiled(lambda weights: plain.output(self.model, weights, self.others, self.x))
 
     @functools.cached_property
     def hessian(self):

@@ -1,5 +1,7 @@
 """Derivatives by the running backend's plain autodiff, one example and one step at a time, without the engine."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -11,20 +13,44 @@ def values(variables):
     return [np.array(np.asarray(v.value)) for v in variables]
 
 
-def gradient(function, arrays):
-    """Gradient of `function(arrays) -> scalar`, a list of NumPy arrays."""
+def compiled(function):
+    """Compile a function of arrays, so that one example after another costs little."""
     if BACKEND == "jax":
         import jax
 
-        return [np.asarray(g) for g in jax.grad(function)([ops.convert_to_tensor(a) for a in arrays])]
+        return jax.jit(function)
     import tensorflow as tf
 
-    arrays = [tf.convert_to_tensor(a) for a in arrays]
+    return tf.function(function, autograph=False)
+
+
+def differentiated(function, arrays):
+    """Return (function(arrays), its gradient), tensors, of `function(arrays) -> scalar`."""
+    if BACKEND == "jax":
+        import jax
+
+        return jax.value_and_grad(function)(arrays)
+    import tensorflow as tf
+
     with tf.GradientTape() as tape:
         tape.watch(arrays)
-        scalar = function(arrays)
-    found = tape.gradient(scalar, arrays, unconnected_gradients="zero")
-    return [tf.convert_to_tensor(g).numpy() for g in found]
+        value = function(arrays)
+    return value, [tf.convert_to_tensor(g) for g in tape.gradient(value, arrays, unconnected_gradients="zero")]
+
+
+def tensors(arrays):
+    return [ops.convert_to_tensor(a) for a in arrays]
+
+
+def gradient(function, arrays):
+    """Gradient of `function(arrays) -> scalar`, a list of NumPy arrays."""
+    return [np.asarray(g) for g in differentiated(function, tensors(arrays))[1]]
+
+
+def gradient_of(function):
+    """What `gradient` gives of `function(arrays, *others) -> scalar`, compiled for many calls with other arrays."""
+    found = compiled(lambda arrays, *others: differentiated(lambda a: function(a, *others), arrays)[1])
+    return lambda arrays, *others: [np.asarray(g) for g in found(tensors(arrays), *others)]
 
 
 def hessian(function, arrays):
@@ -65,28 +91,30 @@ def output(model, trainable, others, x, training=False):
 def jacobian(model, x):
     """d f_k(x_n) / dw by one backward pass for each example and output: [n][k] is a list of float64 arrays."""
     trainable, others = values(model.trainable_variables), values(model.non_trainable_variables)
-    outputs = model.output_shape[-1]
+    of_output = gradient_of(lambda w, x, chosen: ops.sum(output(model, w, others, x)[0] * chosen))
     return [
-        [
-            [g.astype("float64") for g in gradient(lambda w: output(model, w, others, x[n : n + 1])[0, k], trainable)]  # noqa: B023
-            for k in range(outputs)
-        ]
+        [[g.astype("float64") for g in of_output(trainable, x[n : n + 1], chosen)] for chosen in one_hot]
+        for one_hot in [np.eye(model.output_shape[-1], dtype="float32")]
         for n in range(len(x))
     ]
 
 
 def cross_entropy(logits, label):
-    return ops.logsumexp(logits) - logits[int(label)]
+    return ops.logsumexp(logits) - logits[label]
+
+
+@functools.lru_cache(maxsize=1)
+def _gradient_of_step(model):
+    def mean_loss(weights, others, x, y):
+        logits = output(model, weights, others, x, training=True)
+        return sum(cross_entropy(logits[n], y[n]) for n in range(x.shape[0])) / x.shape[0]
+
+    return gradient_of(mean_loss)
 
 
 def step_gradient(model, trainable, others, x, y):
     """Gradient of the mean loss of a batch in training mode, as a training step takes it."""
-
-    def mean_loss(weights):
-        logits = output(model, weights, others, x, training=True)
-        return sum(cross_entropy(logits[n], y[n]) for n in range(len(y))) / len(y)
-
-    return gradient(mean_loss, trainable)
+    return _gradient_of_step(model)(trainable, others, x, y.astype("int32"))
 
 
 def surgery(model, weights, gradients, damping):

@@ -39,31 +39,6 @@ class Unknown(Exception):
     """There is no plain version of this measure for this network."""
 
 
-def compiled(function):
-    """Compile a function of arrays, so that one example after another costs little."""
-    if plain.BACKEND == "jax":
-        import jax
-
-        return jax.jit(function)
-    import tensorflow as tf
-
-    return tf.function(function, autograph=False)
-
-
-def differentiated(function, arrays):
-    """Return (function(arrays), its gradient) within a compiled function."""
-    if plain.BACKEND == "jax":
-        import jax
-
-        return jax.value_and_grad(function)(arrays)
-    import tensorflow as tf
-
-    with tf.GradientTape() as tape:
-        tape.watch(arrays)
-        value = function(arrays)
-    return value, [tf.convert_to_tensor(g) for g in tape.gradient(value, arrays, unconnected_gradients="zero")]
-
-
 def numpy64(arrays):
     return [np.asarray(a).astype("float64") for a in arrays]
 
@@ -99,7 +74,7 @@ class Plain:
         self.weights = [w.astype("float32") for w in plain.values(model.trainable_variables)]
         self.xs = [keras.tree.map_structure(lambda a: a[n : n + 1], entry.x) for n in range(len(entry.y))]  # noqa: B023
         self.ys = [entry.y[n : n + 1] for n in range(len(entry.y))]
-        self._found = compiled(lambda ws, *rest: differentiated(lambda ws: self._objective(ws, *rest), ws))
+        self._found = plain.compiled(lambda ws, *rest: plain.differentiated(lambda ws: self._objective(ws, *rest), ws))
 
     def outputs_of(self, weights, x):
         """What the model gives in inference mode with other weights in the place of its own."""
@@ -139,55 +114,69 @@ class Plain:
             self.model(self.xs[0], training=False)
         return [tuple(value.shape[1:]) for (value,) in values]
 
-    def products_at_outputs(self, n, probed, offsets, places, vectors):
+    def products_at_outputs(self, n, offsets, vectors, probed, places):
         """Multiply the Hessian by what is added to some layers' outputs, before their activation, and by some weights.
 
         Returns (the products at the outputs, those at the weights, what each layer is given).
         """
-        weights, given, no_vector = self._placed(), [[] for _ in probed], self._no_vector
+        weights, directions = self._placed(), [a[None] for a in offsets] + vectors
+        products, given = self._multiplied(probed, places)(weights, directions, self.xs[n], self.ys[n])
+        products = numpy64(products)
+        return [product[0] for product in products[: len(probed)]], products[len(probed) :], given
 
-        def loss(arrays):
-            moved, others = arrays[: len(probed)], list(weights)
-            for place, array in zip(places, arrays[len(probed) :], strict=True):
-                others[place] = array
+    @functools.lru_cache  # noqa: B019, all of it goes with the last test
+    def _multiplied(self, probed, places):
+        no_vector = self._no_vector
+
+        @plain.compiled
+        def multiplied(weights, directions, x, y):
+            given = [[] for _ in probed]
+
+            def loss(arrays):
+                moved, others = arrays[: len(probed)], list(weights)
+                for place, array in zip(places, arrays[len(probed) :], strict=True):
+                    others[place] = array
+                with contextlib.ExitStack() as stack:
+                    for layer, offset in zip(probed, moved, strict=True):
+                        add = lambda value, offset=offset: value + keras.ops.cast(offset, value.dtype)  # noqa: E731
+                        stack.enter_context(changed(layer, add, []))
+                    return self._objective(others, x, y, 1.0, no_vector)
+
+            def directional(arrays):
+                _, gradients = plain.differentiated(loss, arrays)
+                return sum(keras.ops.sum(g * v) for g, v in zip(gradients, directions, strict=True))
+
+            offsets = [keras.ops.zeros_like(vector) for vector in directions[: len(probed)]]
+            products = plain.differentiated(directional, offsets + [weights[place] for place in places])[1]
             with contextlib.ExitStack() as stack:
-                for layer, offset, seen in zip(probed, moved, given, strict=True):
-                    add = lambda value, offset=offset: value + keras.ops.cast(offset, value.dtype)  # noqa: E731
-                    stack.enter_context(changed(layer, add, seen))
-                return self._objective(others, self.xs[n], self.ys[n], 1.0, no_vector)
+                for layer, seen in zip(probed, given, strict=True):
+                    stack.enter_context(changed(layer, lambda value: value, seen))
+                self.outputs_of(weights, x)
+            return products, [inputs for (inputs,) in given]
 
-        directions = [a[None] for a in offsets] + vectors
+        return multiplied
 
-        def directional(arrays):
-            _, gradients = differentiated(loss, arrays)
-            return sum(keras.ops.sum(g * v) for g, v in zip(gradients, directions, strict=True))
-
-        start = [keras.ops.zeros((1, *a.shape), "float32") for a in offsets] + [weights[place] for place in places]
-        products = numpy64(differentiated(directional, start)[1])
-        at_outputs = [product[0] for product in products[: len(probed)]]
-        with contextlib.ExitStack() as stack:
-            for layer, seen in zip(probed, given, strict=True):
-                seen.clear()
-                stack.enter_context(changed(layer, lambda value: value, seen))
-            self.model(self.xs[n], training=False)
-        return at_outputs, products[len(probed) :], [inputs for (inputs,) in given]
-
-    def pull_layer(self, layer, places, given, vector):
+    def pull_layer(self, given, vector, layer, places):
         """The gradient by a layer's weights of sum(output before the activation * vector), its input held constant."""
+        weights = plain.tensors(self.weights[p] for p in places)
+        return numpy64(self._pulled(layer, places)(weights, given, vector[None].astype("float32")))
+
+    @functools.lru_cache  # noqa: B019, as above
+    def _pulled(self, layer, places):
         own = [self.model.trainable_variables[place] for place in places]
 
-        def pulled(weights):
+        def pulled(weights, given, vector):
             outputs = []
             with keras.StatelessScope(list(zip(own, weights, strict=True))):
                 with changed(layer, lambda value: outputs.append(value) or value, []):
                     mode = {"training": False} if isinstance(layer, layers.BatchNormalization) else {}
                     layer(given, **mode)
-            return keras.ops.sum(keras.ops.cast(outputs[0], "float32") * vector[None].astype("float32"))
+            return keras.ops.sum(keras.ops.cast(outputs[0], "float32") * vector)
 
-        return numpy64(differentiated(pulled, [keras.ops.convert_to_tensor(self.weights[p]) for p in places])[1])
+        return plain.compiled(lambda weights, *rest: plain.differentiated(lambda ws: pulled(ws, *rest), weights)[1])
 
     def _placed(self, weights=None):
-        return [keras.ops.convert_to_tensor(w) for w in (self.weights if weights is None else weights)]
+        return plain.tensors(self.weights if weights is None else weights)
 
     @functools.cached_property
     def _no_vector(self):
@@ -452,7 +441,7 @@ def hessian(case, probes=PROBES, at="outputs"):
     plans = per_example.plans(case.model, case.entry.x, per_example.TRANSFORMS["square"])
     probed = [p for p in plans if p.path != "generic" and at == "outputs"]
     where = [i for p in probed for i in p.indices]
-    alone = [i for i in range(len(case.weights)) if i not in where]
+    alone = tuple(i for i in range(len(case.weights)) if i not in where)
     shapes = case.output_shapes([p.layer for p in probed])
 
     def diagonal(stream):
@@ -462,12 +451,13 @@ def hessian(case, probes=PROBES, at="outputs"):
             words = stream.integers(0, 2**64, -(-sum(map(math.prod, shapes)) // 64), dtype="uint64")
             bits = iter([int(word) >> place & 1 for word in words for place in range(64)])
             offsets = [signs([next(bits) for _ in range(math.prod(s))]).reshape(s) for s in shapes]
-            moved, products, given = case.products_at_outputs(n, [p.layer for p in probed], offsets, alone, vectors)
+            of_which = tuple(p.layer for p in probed), alone
+            moved, products, given = case.products_at_outputs(n, offsets, vectors, *of_which)
             found = [np.zeros(0)] * len(case.weights)
             for place, v, product in zip(alone, vectors, products, strict=True):
                 found[place] = v * product
             for p, one, other, seen in zip(probed, offsets, moved, given, strict=True):
-                of_layer = [case.pull_layer(p.layer, p.indices, seen, vector) for vector in (one, other)]
+                of_layer = [case.pull_layer(seen, vector, p.layer, tuple(p.indices)) for vector in (one, other)]
                 for place, g, h in zip(p.indices, *of_layer, strict=True):
                     found[place] = g * h
             return found

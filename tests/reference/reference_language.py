@@ -14,29 +14,29 @@ def mean_loss(model, x, y):
 
 
 def loss_of_sequence(logits, y):
-    return sum(plain.cross_entropy(logits[place], label) for place, label in enumerate(y)) / len(y)
+    return sum(plain.cross_entropy(logits[place], y[place]) for place in range(y.shape[0])) / y.shape[0]
 
 
 def squares_of_outputs(logits, y):
     return ops.sum(ops.square(ops.softmax(logits)))
 
 
-def gradients(model, x, y, objective=loss_of_sequence):
-    """The gradients of objective(logits (length, vocabulary), labels) of each sequence: lists of float64 arrays."""
-    weights, others = plain.values(model.trainable_variables), plain.values(model.non_trainable_variables)
+def gradients(model, x, y, objective=loss_of_sequence, *others):
+    """The gradients of objective(logits (length, vocabulary), labels, ...) of each sequence: lists of float64 arrays.
 
-    def of(n):
-        return plain.gradient(lambda ws: objective(plain.output(model, ws, others, x[n : n + 1])[0], y[n]), weights)
-
-    return [[g.astype("float64") for g in of(n)] for n in range(len(x))]
+    `others` are more arguments of the objective, an array with an entry for each sequence.
+    """
+    weights, rest = plain.values(model.trainable_variables), plain.values(model.non_trainable_variables)
+    found = plain.gradient_of(lambda ws, x, *given: objective(plain.output(model, ws, rest, x)[0], *given))
+    return [
+        [g.astype("float64") for g in found(weights, x[n : n + 1], *(each[n] for each in (y, *others)))]
+        for n in range(len(x))
+    ]
 
 
 def token_gradients(model, x, y, places):
     """The gradients of the loss of one token of each sequence."""
-    found = []
-    for n, place in enumerate(places):
-        found += gradients(model, x[n : n + 1], y[n : n + 1], lambda z, y: plain.cross_entropy(z[place], y[place]))  # noqa: B023
-    return found
+    return gradients(model, x, y, lambda z, y, place: plain.cross_entropy(z[place], y[place]), places)
 
 
 def mean_square(gradients):

@@ -45,7 +45,7 @@ def trained(entry):
 
     seen = keras.callbacks.LambdaCallback(on_train_batch_end=note)
     model.fit(x, y, BATCH, EPOCHS, shuffle=False, verbose=0, callbacks=[seen])
-    gradient = plain_zoo.compiled(lambda weights, x, y: batch_gradient(model, entry.loss, weights, x, y))
+    gradient = plain.compiled(lambda weights, x, y: batch_gradient(model, entry.loss, weights, x, y))
     batches = [slice(start, start + BATCH) for start in range(0, EXAMPLES, BATCH)] * EPOCHS
     gradients = [
         plain_zoo.numpy64(gradient(weights, keras.tree.map_structure(lambda a: a[rows], x), y[rows]))  # noqa: B023
@@ -61,7 +61,7 @@ def batch_gradient(model, loss, weights, x, y):
         with keras.StatelessScope(list(zip(model.trainable_variables, weights, strict=True))):
             return loss(y, model(x, training=True))
 
-    return plain_zoo.differentiated(batch_loss, [keras.ops.convert_to_tensor(w) for w in weights])[1]
+    return plain.differentiated(batch_loss, plain.tensors(weights))[1]
 
 
 @pytest.mark.parametrize("name", TRAINED)
