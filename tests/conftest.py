@@ -28,8 +28,15 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Search for garbage less often."""
+    """Search for garbage less often, and make fewer kernels."""
     compiling.seldom_searching_for_garbage()
+    if "tensorflow" in sys.modules:
+        compiling.with_kept_kernels()
+
+
+def pytest_sessionfinish():
+    """Search for garbage once, where pytest searches five times."""
+    compiling.not_searching_what_is_there()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -16,6 +16,7 @@ sys.path.append({str(REFERENCE)!r})
 import compiling
 import engine.structure
 compiling.simply()
+compiling.with_kept_kernels()
 compiling.seldom_searching_for_garbage()
 """
 """What a kernel does before the first cell of a notebook that computes."""

@@ -11,9 +11,7 @@ import pytest
 def simply(put=setattr):
     """Have TensorFlow compile what it is given as it is.
 
-    Without XLA, without its optimisers of graphs, without noting for its messages which lines made each operation, and
-    without forgetting at each `set_random_seed` all that it compiled: that is for random operations with a state, which
-    Keras does not use.
+    Without XLA, without its optimisers of graphs, and without noting for its messages which lines made each operation.
 
     Args:
         put: callable like `setattr`, such as that of a `pytest.MonkeyPatch`.
@@ -23,16 +21,31 @@ def simply(put=setattr):
     put(sys.modules["engine.backend"], "fused", as_graph)
     graphs = sys.modules["tensorflow.python.framework.ops"]
     put(graphs, "_create_c_op", functools.partial(graphs._create_c_op, extract_traceback=False))
-    eager = sys.modules["tensorflow.python.eager.context"]
-    put(eager.pywrap_tfe, "TFE_ContextClearCaches", lambda context: None)
     _optimise(False)
+
+
+def with_kept_kernels():
+    """Have TensorFlow make no kernel again: neither for the name of a variable nor after `set_random_seed`.
+
+    The name stands in its messages alone. What it forgets with a seed is for random operations with a state, which
+    Keras does not use.
+    """
+    operations = sys.modules["tensorflow.python.ops.gen_resource_variable_ops"]
+    make = operations.var_handle_op
+    operations.var_handle_op = lambda **options: make(**options | {"debug_name": ""})
+    sys.modules["tensorflow.python.eager.context"].pywrap_tfe.TFE_ContextClearCaches = lambda context: None
 
 
 def seldom_searching_for_garbage():
     """Have Python look for garbage less often, and not among what was imported: tracing a network makes a lot."""
+    not_searching_what_is_there()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def not_searching_what_is_there():
+    """Search for garbage, and never again among what is left."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def as_runs_do():
