@@ -91,10 +91,10 @@ def output(model, trainable, others, x, training=False):
 def jacobian(model, x):
     """d f_k(x_n) / dw by one backward pass for each example and output: [n][k] is a list of float64 arrays."""
     trainable, others = values(model.trainable_variables), values(model.non_trainable_variables)
-    of_output = gradient_of(lambda w, x, chosen: ops.sum(output(model, w, others, x)[0] * chosen))
+    of_output = gradient_of(lambda w, x, one_hot: ops.sum(output(model, w, others, x)[0] * one_hot))
+    every = np.eye(model.output_shape[-1], dtype="float32")
     return [
-        [[g.astype("float64") for g in of_output(trainable, x[n : n + 1], chosen)] for chosen in one_hot]
-        for one_hot in [np.eye(model.output_shape[-1], dtype="float32")]
+        [[g.astype("float64") for g in of_output(trainable, x[n : n + 1], one_hot)] for one_hot in every]
         for n in range(len(x))
     ]
 

@@ -74,6 +74,7 @@ class Plain:
         self.weights = [w.astype("float32") for w in plain.values(model.trainable_variables)]
         self.xs = [keras.tree.map_structure(lambda a: a[n : n + 1], entry.x) for n in range(len(entry.y))]  # noqa: B023
         self.ys = [entry.y[n : n + 1] for n in range(len(entry.y))]
+        self._multiplied, self._pulled = functools.cache(self._multiplied), functools.cache(self._pulled)
         self._found = plain.compiled(lambda ws, *rest: plain.differentiated(lambda ws: self._objective(ws, *rest), ws))
 
     def outputs_of(self, weights, x):
@@ -124,7 +125,6 @@ class Plain:
         products = numpy64(products)
         return [product[0] for product in products[: len(probed)]], products[len(probed) :], given
 
-    @functools.lru_cache  # noqa: B019, all of it goes with the last test
     def _multiplied(self, probed, places):
         no_vector = self._no_vector
 
@@ -161,7 +161,6 @@ class Plain:
         weights = plain.tensors(self.weights[p] for p in places)
         return numpy64(self._pulled(layer, places)(weights, given, vector[None].astype("float32")))
 
-    @functools.lru_cache  # noqa: B019, as above
     def _pulled(self, layer, places):
         own = [self.model.trainable_variables[place] for place in places]
 
