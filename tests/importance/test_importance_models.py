@@ -28,11 +28,8 @@ def by_hand(model, x, y, loss):
     """The mean of each example's squared gradient, by plain autodiff of Keras's own call of the loss."""
     weights, others = plain.values(model.trainable_variables), plain.values(model.non_trainable_variables)
     gradient = plain.gradient_of(lambda w, x, y: loss(y, model.stateless_call(w, others, x)[0]))
-    examples = [(x[n : n + 1], y[n : n + 1]) for n in range(len(x))]
-    return [
-        np.mean(np.square(arrays), axis=0)
-        for arrays in zip(*(gradient(weights, *example) for example in examples), strict=True)
-    ]
+    each = [gradient(weights, x[n : n + 1], y[n : n + 1]) for n in range(len(x))]
+    return [np.mean(np.square(arrays), axis=0) for arrays in zip(*each, strict=True)]
 
 
 # Weights that are used outside of their own layer's call
