@@ -54,7 +54,7 @@ def hessian_diagonal(model, objective, x, y, probes, rng, at="outputs", memory=c
     vector_and_product = 8 * max(1, sum(map(math.prod, probing.of_weights)))
     together = int(np.clip(memory // vector_and_product, 1, min(AT_ONCE, probes)))
     # Derivatives have derivatives of their own.
-    at_once = chunks.size(model, x, memory // 2, probing.floats * together, objectives=together)
+    at_once = chunks.size(model, x, memory // 2, probing.floats(together), objectives=together)
     found = [probing(x, y, streams[start : start + together], at_once) for start in range(0, probes, together)]
     return [sum(arrays) / np.float32(probes * examples.count(x)) for arrays in zip(*found, strict=True)]
 
@@ -65,7 +65,6 @@ class _Probing:
     Attributes:
         of_outputs: list of shapes. Of one example's values that are probed, a layer each.
         of_weights: list of shapes. Of the weights that are probed themselves.
-        floats: int. Memory that each example needs for each probe, beside its activations and their gradients.
     """
 
     def __init__(self, model, objective, x, y, at):
@@ -76,8 +75,11 @@ class _Probing:
         self._alone = [i for i in range(len(model.trainable_variables)) if i not in by_rule]
         self.of_outputs = self._output_shapes(examples.on_device(examples.take(x, slice(1))))
         self.of_weights = [tuple(model.trainable_variables[i].shape) for i in self._alone]
-        self.floats = 2 * max((p.floats for p in self._ruled), default=0)
         self._one_chunk = backend.compiled(self._sum_chunk, xla=structure.xla(model))
+
+    def floats(self, probes):
+        """Return what an example needs for so many probes, beside its activations and their gradients."""
+        return max((plan.floats(2 * probes) for plan in self._ruled), default=0)
 
     def __call__(self, x, y, streams, at_once):
         """Return the sum over all examples and a probe for each stream."""
@@ -128,8 +130,7 @@ class _Probing:
             for k, vector in enumerate(vectors)
         ]
         products, inputs = backend.hessian_vector_products(total, [*start, *alone], probes)
-        # Of each array: v and H v of the first probe, of the second, ...
-        pairs = list(zip(*(a for both in zip(probes, products, strict=True) for a in both), strict=True))
+        pairs = list(zip(*probes, *products, strict=True))  # of each array: all v, then all H v
         at_layers, at_weights = pairs[: len(start)], pairs[len(start) :]
         found = per_example.sums_by_rules(self._model, self._ruled, others, inputs, at_layers, _PAIRS)
         found += [sum(_PAIRS.of(ops.cast(a, "float32") for a in pair)) for pair in at_weights]

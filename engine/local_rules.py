@@ -7,6 +7,7 @@ the rule of a layer, or None.
 
 import itertools
 import math
+import operator
 import string
 from collections.abc import Callable
 from typing import NamedTuple
@@ -56,28 +57,22 @@ class Transform(NamedTuple):
     Attributes:
         function: callable, elementwise, with function(0) = 0. Of each gradient.
         multiplicative: bool. function(a b) = function(a) function(b), which saves forming the product.
-        paired: bool. Signals come two by two, and the products of their gradients g h are summed; `function` is the
-            square, which they are where both are one.
+        paired: bool. The first half of the signals goes with the second, and the products of their gradients g h are
+            summed; `function` is the square, which they are where both are one.
     """
 
     function: Callable
     multiplicative: bool
     paired: bool = False
 
-    def of(self, gradients):
-        """Yield what is summed of single gradients, an array each."""
-        if self.paired:
-            ones = iter(gradients)
-            return (one * other for one, other in zip(ones, ones, strict=True))
-        return map(self.function, gradients)
+    def parts(self, signals):
+        """Return the signals as lists of those whose gradients do not meet one another: one list, or two of pairs."""
+        half = len(signals) // 2
+        return [signals[:half], signals[half:]] if self.paired else [signals]
 
-    def of_joined(self, gradients, objectives):
-        """Return what is summed of gradients (..., objectives channels): (..., objectives or pairs, channels)."""
-        shape = (*ops.shape(gradients)[:-1], objectives, gradients.shape[-1] // objectives)
-        if self.paired:
-            gradients = ops.reshape(gradients, shape)
-            return gradients[..., 0::2, :] * gradients[..., 1::2, :]
-        return ops.reshape(self.function(gradients), shape)
+    def of(self, gradients):
+        """Yield what is summed of gradients, an array each, of single ones or of all in a part."""
+        return map(operator.mul, *self.parts(list(gradients))) if self.paired else map(self.function, gradients)
 
 
 # The gradients. Each rule takes (layer, variables, buffers, inputs (examples, ...), signals, transform), where signals
@@ -100,23 +95,27 @@ def linear_gradients(layer, variables, buffers, inputs, signals, transform):
 def convolution_gradients(layer, variables, buffers, inputs, signals, transform):
     """Convolutions: for each place in the kernel, the product of the shifted input with the signals."""
     groups = inputs.shape[-1] if type(layer) in _DEPTHWISE else layer.groups
-    objectives, (_, *lengths, filters) = len(signals), signals[0].shape
-    places = math.prod(lengths)
-    windows, d, totals = shifted(layer, inputs, lengths), _joined(signals, places), []  # (n, p, c) each; (n, p, zk)
+    _, *lengths, filters = signals[0].shape
+    windows, places = shifted(layer, inputs, lengths), math.prod(lengths)  # (n, p, c) each
+    joined = [_joined(part, places) for part in transform.parts(signals)]  # (n, p, zk) each
     # For one objective a small product for each place in the kernel is faster than a large one for all, as less is
     # copied; for several the product is what counts.
-    if groups == 1 and objectives > 1:
+    if groups == 1 and len(signals) > 1:
         windows = [ops.concatenate(list(windows), axis=-1)]
-    for a in windows:
+
+    def gradients(a, d):
         if groups == 1:
-            gradients = ops.matmul(ops.transpose(a, (0, 2, 1)), d)  # (n, c, zk)
-        else:
-            # Group g joins its own channels with its own filters; the kernel is (channels of a group, all filters).
-            of_inputs = ops.reshape(a, (-1, places, groups, a.shape[-1] // groups))
-            of_signals = ops.reshape(d, (-1, places, objectives, groups, filters // groups))
-            gradients = ops.einsum("npgc,npzgk->nczgk", of_inputs, of_signals)
-            gradients = ops.reshape(gradients, (-1, a.shape[-1] // groups, objectives * filters))
-        totals.append(ops.sum(ops.sum(transform.of_joined(gradients, objectives), axis=0), axis=1))
+            return ops.matmul(ops.transpose(a, (0, 2, 1)), d)  # (n, c, zk)
+        # Group g joins its own channels with its own filters; the kernel is (channels of a group, all filters).
+        of_inputs = ops.reshape(a, (-1, places, groups, a.shape[-1] // groups))
+        of_signals = ops.reshape(d, (-1, places, d.shape[-1] // filters, groups, filters // groups))
+        found = ops.einsum("npgc,npzgk->nczgk", of_inputs, of_signals)
+        return ops.reshape(found, (-1, a.shape[-1] // groups, d.shape[-1]))
+
+    totals = []
+    for a in windows:
+        (found,) = transform.of(gradients(a, d) for d in joined)
+        totals.append(_sum_joined(ops.sum(found, axis=0), filters))
     kernel = ops.reshape(ops.stack(totals), variables[0].shape)
     return [kernel, *(_added(signals, v.shape, transform) for v in variables[1:])]
 
@@ -132,13 +131,13 @@ def embedding_gradients(layer, variables, buffers, inputs, signals, transform):
     """Embedding: an example's gradient for a row is the sum of the signals where its token stands."""
     vocabulary, width = variables[0].shape
     tokens = _tokens(inputs)  # (n, t)
-    d = _joined(signals, tokens.shape[1])  # (n, t, zw)
-    same = ops.cast(ops.equal(tokens[:, :, None], tokens[:, None, :]), d.dtype)  # (n, t, t)
-    of_token = ops.matmul(same, d)  # at each place, the sum over all places of the same token
+    joined = [_joined(part, tokens.shape[1]) for part in transform.parts(signals)]  # (n, t, zw) each
+    same = ops.cast(ops.equal(tokens[:, :, None], tokens[:, None, :]), signals[0].dtype)  # (n, t, t)
+    # At each place, the sum over all places of the same token.
+    (of_token,) = transform.of(ops.matmul(same, d) for d in joined)
     # 1 where the token stands for the first time, so that each token of an example counts once.
-    first = ops.cast(ops.equal(ops.sum(ops.tril(same, k=-1), axis=2), 0.0), d.dtype)
-    values = ops.sum(transform.of_joined(of_token, len(signals)), axis=2) * first[:, :, None]
-    values = ops.reshape(values, (-1, width))
+    first = ops.cast(ops.equal(ops.sum(ops.tril(same, k=-1), axis=2), 0.0), same.dtype)
+    values = ops.reshape(_sum_joined(of_token, width) * first[:, :, None], (-1, width))
     return [ops.segment_sum(values, ops.reshape(tokens, (-1,)), num_segments=vocabulary)]
 
 
@@ -346,6 +345,11 @@ def _tokens(inputs):
 def _joined(signals, places):
     """Join arrays (n, ..., channels), one for each objective, to one (n, places, objectives channels)."""
     return ops.reshape(ops.concatenate(signals, axis=-1), (-1, places, len(signals) * signals[0].shape[-1]))
+
+
+def _sum_joined(array, channels):
+    """Sum an array (..., objectives channels) over the objectives that `_joined` joined."""
+    return ops.sum(ops.reshape(array, (*ops.shape(array)[:-1], -1, channels)), axis=-2)
 
 
 def _added(signals, shape, transform):

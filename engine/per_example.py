@@ -68,7 +68,7 @@ def sums(model, objective, x, y, transform="square", memory=chunks.MEMORY, chunk
     key = (objective, transform, examples.signature(x), y.shape[1:])
     one_pass = chunks.kept(model, key, lambda: _Pass(model, objective, transform, x, y))
     together = 1 if answers is None else -(-answers // -(-answers // _AT_ONCE))
-    at_once = chunk or chunks.size(model, x, memory, one_pass.extra * together, together)
+    at_once = chunk or chunks.size(model, x, memory, one_pass.floats(together), together)
 
     def parts():
         for x_, y_, counts in chunks.of(x, y, at_once):
@@ -142,14 +142,18 @@ class _Pass:
     def __init__(self, model, objective, transform, x, y):
         check_objective(model, objective, x, y)
         self._model, self._objective, self._transform = model, objective, transform
-        every = plans(model, x, transform)
-        self._exact = [plan for plan in every if plan.path != "generic"]
-        self._generic = [i for plan in every if plan.path == "generic" for i in plan.indices]
-        # The local products come one layer after another; the vectorised gradients all at once.
-        self.extra = max(plan.floats for plan in every) + sum(p.floats for p in every if p.path == "generic")
+        self._plans = plans(model, x, transform)
+        self._exact = [plan for plan in self._plans if plan.path != "generic"]
+        self._generic = [i for plan in self._plans if plan.path == "generic" for i in plan.indices]
         self._one_chunk = backend.compiled(self._sum_chunk, xla=structure.xla(model))
         # Vectorising over examples does not convert to XLA everywhere on TensorFlow.
         self._one_generic_chunk = backend.compiled(self._sum_generic_chunk, xla=False)
+
+    def floats(self, objectives):
+        """Return the extra floats that so many objectives of one example need."""
+        # The local products come one layer after another; the vectorised gradients all at once.
+        generic = sum(plan.floats(objectives) for plan in self._plans if plan.path == "generic")
+        return max(plan.floats(objectives) for plan in self._plans) + generic
 
     def __call__(self, weights, x, y, counts):
         """Return the sums over one chunk, in the order of the model's variables.
@@ -271,7 +275,8 @@ class Plan(NamedTuple):
     Attributes:
         layer, indices, calls, rule: as of Ruled.
         path: "outer", "product" or "generic".
-        floats: int. Extra memory that one example needs.
+        once: int. Extra floats that one example needs, however many its objectives are.
+        each: int. Those for each objective.
     """
 
     layer: layers.Layer
@@ -279,7 +284,12 @@ class Plan(NamedTuple):
     calls: list
     rule: str | None
     path: str
-    floats: int
+    once: int
+    each: int
+
+    def floats(self, objectives):
+        """Return the extra floats that so many objectives of one example need."""
+        return self.once + objectives * self.each
 
 
 def plans(model, x, transform):
@@ -373,17 +383,17 @@ def _probe(outputs, y):
 
 
 def _cost(layer, rule, calls, variables, transform):
-    """Return (path, extra floats of one example) for a layer."""
+    """Return (path, extra floats of one example once, and for each objective) for a layer."""
     weights = sum(math.prod(v.shape) for v in variables)
     if rule is None:
-        return "generic", 3 * weights
+        return "generic", 3 * weights, 0  # one objective after another
     seen = math.prod(calls[0].shape[1:])
     if rule == "linear":
         outer = local_rules.used_once(layer, calls[0])
-        return ("outer" if outer else "product"), (0 if outer and transform.multiplicative else 2 * weights)
+        return ("outer" if outer else "product"), 0, (0 if outer and transform.multiplicative else 2 * weights)
     if rule == "convolution":
-        return "product", 2 * (weights + seen * math.prod(layer.kernel_size))
-    return "product", 2 * (seen**2 if rule == "embedding" else seen)
+        return "product", 2 * seen * math.prod(layer.kernel_size), 2 * weights
+    return "product", *((2 * seen**2, 0) if rule == "embedding" else (0, 2 * seen))
 
 
 def buffers(model, layer, others):
