@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
@@ -163,6 +163,7 @@ def test_every_kind_of_layer_is_what_lstsq_says(name):
 
 @settings(max_examples=15, deadline=None)
 @given(st.floats(0, 1), st.integers(0, 99), st.sampled_from([0.0, 0.4]))
+@example(0.75, 14, 0.4)
 def test_the_error_of_a_layer_is_never_larger_than_that_of_none(fraction, seed, fill):
     model = fresh(layers.Dense(6), shape=(5,))
     x, gone = inputs((5,), 12, seed), some(model, fraction, seed)
@@ -173,9 +174,10 @@ def test_the_error_of_a_layer_is_never_larger_than_that_of_none(fraction, seed, 
     for kind in ("bias", "least_squares"):
         kernel, bias = repair.Repair(model, x, kind)(gone, new)[0]
         errors[kind] = ((x @ kernel + bias - y) ** 2).sum(axis=0)
-    assert (errors["bias"] <= errors["none"] + 1e-6).all()
+    rounded = 1 + 1e-6  # weights are float32
+    assert (errors["bias"] <= errors["none"] * rounded + 1e-6).all()
     # With the bias, the ridge on the change keeps least squares below `bias` too.
-    assert (errors["least_squares"] <= errors["bias"] + 1e-6).all()
+    assert (errors["least_squares"] <= errors["bias"] * rounded + 1e-6).all()
 
 
 @pytest.mark.parametrize("kind", ["bias", "least_squares", "batch_norm"])
